@@ -1,1 +1,58 @@
+"""Selective fine-tuning by evolution: which blocks to train, and how fast each.
+
+Names are imported when they are first used, so that `import hf_biotune` does not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from .blocks import Block as Block
+    from .blocks import Partition as Partition
+    from .blocks import partition as partition
+    from .config import BioTuneConfig as BioTuneConfig
+    from .evolution import BioTuneSampler as BioTuneSampler
+    from .exceptions import BioTuneError as BioTuneError
+    from .genotype import Genotype as Genotype
+    from .model import BioTuneModel as BioTuneModel
+    from .model import get_biotune_model as get_biotune_model
+    from .optim import parameter_groups as parameter_groups
+    from .search import SearchConfig as SearchConfig
+    from .search import SearchResult as SearchResult
+    from .search import biotune_search as biotune_search
+    from .trainer import biotune_trainer_kwargs as biotune_trainer_kwargs
+
+_HOME = {
+    "BioTuneConfig": "config",
+    "BioTuneError": "exceptions",
+    "BioTuneModel": "model",
+    "BioTuneSampler": "evolution",
+    "Block": "blocks",
+    "Genotype": "genotype",
+    "Partition": "blocks",
+    "SearchConfig": "search",
+    "SearchResult": "search",
+    "biotune_search": "search",
+    "biotune_trainer_kwargs": "trainer",
+    "get_biotune_model": "model",
+    "parameter_groups": "optim",
+    "partition": "blocks",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hf_biotune' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

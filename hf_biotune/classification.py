@@ -1,0 +1,64 @@
+"""Classification: how inputs go through any model, and what the loss is.
+
+One place for what `Trainer`, the search loop, the final evaluation and ensembles must agree on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+
+def takes_names(model: nn.Module) -> bool:
+    """Whether a model takes its inputs and labels by name, as transformers models do.
+
+    timm and torchvision models take one positional tensor and know no labels.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    return "labels" in parameters or "pixel_values" in parameters or "input_ids" in parameters
+
+
+def logits_of(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The model's logits for a batch of inputs.
+
+    Args:
+        model: a base model, or a `BioTuneModel` (also inside of DDP).
+        inputs: by name, without labels. A model that takes no names gets the values in order.
+
+    Returns:
+        Shape: (batch, classes).
+    """
+    inner: Any = getattr(model, "module", model)
+    base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    output: Any = model(**inputs) if takes_names(base) else model(*inputs.values())
+    return _logits(output)
+
+
+def labelled_output(
+    model: nn.Module, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What `Trainer` wants of a model that takes neither names nor labels.
+
+    Returns:
+        `{"loss": scalar, "logits": (batch, classes)}`.
+    """
+    logits = _logits(model(*inputs.values()))
+    return {"loss": loss_of(logits, labels), "logits": logits}
+
+
+def loss_of(
+    logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Mean cross-entropy, in single precision whatever the model computes in."""
+    return cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+
+
+def _logits(output: Any) -> torch.Tensor:
+    """Transformers outputs and torchvision's Inception name their logits; others are logits."""
+    logits: torch.Tensor = getattr(output, "logits", output)
+    return logits

@@ -1,0 +1,96 @@
+"""The options that commands share, each with its help and default in one place."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Preset(str, Enum):
+    """Which scheme a search follows."""
+
+    default = "default"
+    paper = "paper"
+
+
+_DATA, _TRAINING, _SEARCH = "Data", "Training", "Search"
+
+Model = Annotated[
+    str,
+    typer.Option(help="Hub id or local directory of the model.", show_default=False),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help="Hub id or local directory (image folder, parquet, csv with paths, saved data set).",
+        show_default=False,
+    ),
+]
+OutputDir = Annotated[Path, typer.Option(help="Everything is written there; a search resumes.")]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column of images. Default: found.", rich_help_panel=_DATA)
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column of labels. Default: found.", rich_help_panel=_DATA)
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(help="Side in pixels. Default: the model's own.", min=8, rich_help_panel=_DATA),
+]
+TrainFraction = Annotated[
+    float,
+    typer.Option(help="Share of the training data to use, in (0, 1].", rich_help_panel=_DATA),
+]
+SkipBadImages = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad-images", help="Leave out images that can't be read.", rich_help_panel=_DATA
+    ),
+]
+LearningRate = Annotated[
+    float, typer.Option(help="Base rate, scaled per block.", rich_help_panel=_TRAINING)
+]
+Epochs = Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING, help="At most, each.")]
+BatchSize = Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING, help="Images a step.")]
+Metric = Annotated[
+    str,
+    typer.Option(help="macro_accuracy, accuracy, f1 or loss.", rich_help_panel=_TRAINING),
+]
+Cpu = Annotated[bool, typer.Option("--cpu", help="Don't use a GPU.", rich_help_panel=_TRAINING)]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        help="40 (trainings), 30m or 2h. Default: 40; the paper preset ends by itself.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+PresetOption = Annotated[
+    Preset, typer.Option("--preset", help="Scheme of the search.", rich_help_panel=_SEARCH)
+]
+PopulationSize = Annotated[
+    int, typer.Option(help="Individuals in a generation.", rich_help_panel=_SEARCH)
+]
+Elites = Annotated[int, typer.Option(help="Best ones that are refined.", rich_help_panel=_SEARCH)]
+Blocks = Annotated[
+    str,
+    typer.Option(
+        help="auto, paper, layers, or patterns separated by commas.", rich_help_panel=_SEARCH
+    ),
+]
+NormStatistics = Annotated[
+    str,
+    typer.Option(
+        help="BatchNorm statistics of trained blocks: train or frozen.", rich_help_panel=_SEARCH
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Optuna storage URL. Default: a journal in the output directory.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of evolution and data splits.")]

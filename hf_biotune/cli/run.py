@@ -1,0 +1,163 @@
+"""From options to what the library takes, and from results to what a terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+from hf_biotune.blocks import BlockSpec, Partition
+from hf_biotune.search import (
+    DataSplits,
+    SearchConfig,
+    SearchResult,
+    default_training_arguments,
+)
+from hf_biotune.search.encode import encode_splits
+from hf_biotune.search.models import image_classifier, load_image_processor
+from hf_biotune.search.sources import load_dataset_splits
+from hf_biotune.tune import Provenance
+
+from .options import Preset
+
+
+def block_spec(text: str) -> BlockSpec:
+    """`auto`, `paper`, `layers`, or patterns separated by commas."""
+    if text in ("auto", "paper", "layers"):
+        return text
+    return [pattern.strip() for pattern in text.split(",")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the command line, ready to hand to the library."""
+
+    options: Mapping[str, Any]
+    model_init: Callable[[], nn.Module]
+    data: DataSplits
+    args: TrainingArguments
+    search: SearchConfig
+    blocks: BlockSpec
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Run:
+        """Check the options, cheapest first, then load the data.
+
+        Args:
+            options: the parameters of a command, by name.
+        """
+        logging.set_verbosity_error()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        search = _search_config(options)
+        processor = load_image_processor(options["model"])
+        splits = load_dataset_splits(
+            options["dataset"],
+            image_column=options["image_column"],
+            label_column=options["label_column"],
+            train_fraction=options["train_fraction"],
+            seed=options["seed"],
+        )
+        data = encode_splits(
+            splits,
+            processor,
+            name=Path(options["dataset"]).name,
+            image_column=options["image_column"],
+            label_column=options["label_column"],
+            image_size=options["image_size"],
+            skip_bad_images=options["skip_bad_images"],
+        )
+        return cls(
+            options=dict(options),
+            model_init=image_classifier(options["model"], data.label_names),
+            data=data,
+            args=default_training_arguments(
+                str(options["output_dir"]),
+                learning_rate=options["learning_rate"],
+                num_train_epochs=options["epochs"],
+                per_device_train_batch_size=options["batch_size"],
+                use_cpu=options["cpu"],
+            ),
+            search=search,
+            blocks=block_spec(options.get("blocks", "auto")),
+        )
+
+    def provenance(self, command: str) -> Provenance:
+        """Where this run came from."""
+        return Provenance(Path(self.options["model"]).name, self.data.name, command)
+
+    def print_winner(self, console: Console, result: SearchResult) -> None:
+        """The winner's blocks, and what finding it cost."""
+        table = partition_table(
+            result.partition, f"winner: individual {result.best_trial}", result.best_config
+        )
+        console.print(table)
+        console.print(
+            f"{len(result.history)} individuals, {result.trainings:.1f} full trainings, "
+            f"{result.seconds:.0f} s; validation {self.options['metric']} {result.best_score:.4f}"
+        )
+
+    def print_comparison(self, console: Console, comparison: pd.DataFrame) -> None:
+        """Every method's score, size and cost."""
+        table = Table(title=f"{self.data.name}: test {self.options['metric']}")
+        for name in ("method", "mean", "of each seed", "trained", "seconds", "search"):
+            table.add_column(name, justify="left" if name == "method" else "right")
+        for row in comparison.itertuples():
+            scores = row.test_scores or row.validation_scores
+            table.add_row(
+                row.method,
+                f"{sum(scores) / len(scores):.4f}",
+                " ".join(f"{score:.4f}" for score in scores),
+                f"{row.trained_share:.1%}",
+                f"{row.seconds:.1f}",
+                f"{row.search_seconds:.0f} s" if row.search_seconds else "-",
+            )
+        console.print(table)
+        if not comparison["test_scores"].iloc[0]:
+            console.print("There is no test split: these are validation scores.")
+
+
+def partition_table(partition: Partition, title: str, config: Any = None) -> Table:
+    """Blocks with their parameters, and rates if there is a configuration."""
+    table = Table(title=title)
+    table.add_column("block")
+    table.add_column("parameters", justify="right")
+    table.add_column("share", justify="right")
+    if config is None:
+        table.add_column("modules")
+    else:
+        table.add_column("learning rate", justify="right")
+    for block in partition:
+        if config is None:
+            last = ", ".join(block.modules)
+        else:
+            multiplier = config.lr_multipliers.get(block.name)
+            last = "[dim]frozen[/]" if multiplier is None else f"x {multiplier:.3g}"
+        share = block.n_parameters / partition.n_parameters
+        table.add_row(block.name, f"{block.n_parameters:,}", f"{share:.1%}", last)
+    return table
+
+
+def _search_config(options: Mapping[str, Any]) -> SearchConfig:
+    if "preset" not in options:
+        return SearchConfig()
+    values: dict[str, Any] = {
+        "population_size": options["population_size"],
+        "n_elites": options["elites"],
+        "metric": options["metric"],
+        "norm_statistics": options["norm_statistics"],
+        "seed": options["seed"],
+    }
+    if options["budget"] is not None:
+        values["budget"] = options["budget"]
+    if options["preset"] is Preset.paper:
+        return SearchConfig.paper(**values)
+    return SearchConfig(**values)

@@ -1,0 +1,334 @@
+"""BioTune's evolution as an Optuna sampler."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseGASampler, RandomSampler
+from optuna.storages._heartbeat import is_heartbeat_enabled
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ..exceptions import ConfigError
+from ..genotype import Genotype
+from . import plan as plans
+from .blas import one_blas_thread
+from .candidates import Nursery
+from .generation import Generation
+from .history import read
+from .plan import PLAN_KEY, Plan
+from .roster import Roster
+from .scheme import Role, Scheme
+from .screening import Screening, denoised, most_promising
+from .surrogate import Surrogate
+
+
+class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not followed by mypy
+    """Searches the genotype of a model by evolution, one training per trial.
+
+    A trial's parameters are `importance:<block>` for each block and `freezing_threshold`, all in
+    [0, 1]. The objective asks for them with [`~evolution.suggest_genotype`] and for the fold to
+    train on with [`~evolution.plan_of`].
+
+    Generation 0 holds what the user enqueued and random individuals. In each later one the elites
+    are scored again if the fold changes, each elite tries two neighbours, and offspring fill the
+    rest. With `surrogate=True` a Gaussian process chooses among many candidates for each training
+    and ranks by denoised fitness; with `surrogate=False` this is the published algorithm.
+
+    The sampler has no state. What a trial trains is a function of the seed, its generation, its
+    slot in it and the finished trials, all of which are in the storage: a search with one worker
+    that is stopped anywhere and continued equals one that was never stopped, once the trial that
+    was interrupted is marked as failed. Several workers may share a storage; none waits for
+    another, and a generation may get a few more individuals than it has slots.
+
+    Pruned trials rank below all that finished. Failed ones (an error, NaN) are repeated at most
+    `max_attempts` times: an objective should return a bad score for a training that diverged.
+
+    Args:
+        block_names: of the partition, in order; at least one, each different.
+        population_size: individuals in a population; at least `n_elites + 2`.
+        n_elites: how many of the best are exploited and survive; at least 1.
+        n_folds: generation g is scored on fold g mod n_folds; at least 1.
+        seed: not negative; the same seed gives the same search.
+        surrogate: whether a Gaussian process pre-screens and denoises, and generation 0 fills the
+            space evenly.
+        n_candidates: for each training, if `surrogate` is set; at least 1.
+        max_attempts: trials that may fail before their slot is given up; at least 1.
+
+    Raises:
+        ConfigError: an argument is out of range.
+
+    Example:
+        >>> import optuna
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> from hf_biotune.evolution import plan_of, suggest_genotype
+        >>> blocks = ["stem", "body", "head"]
+        >>> def objective(trial):
+        ...     genotype, plan = suggest_genotype(trial, blocks), plan_of(trial)
+        ...     return sum(genotype.decode(blocks).values()) + 0.1 * plan.fold
+        >>> study = optuna.create_study(sampler=BioTuneSampler(blocks, n_folds=2))
+        >>> study.optimize(objective, n_trials=12)
+        >>> plan_of(study.trials[11]).role
+        'rescore'
+
+    Source: arXiv 2508.15367 for the evolution; the surrogate is ours.
+    """
+
+    def __init__(
+        self,
+        block_names: Sequence[str],
+        *,
+        population_size: int = 10,
+        n_elites: int = 3,
+        n_folds: int = 1,
+        seed: int = 0,
+        surrogate: bool = True,
+        n_candidates: int = 200,
+        max_attempts: int = 3,
+    ) -> None:
+        self.block_names = _checked_names(block_names)
+        _check_integer("n_elites", n_elites, 1)
+        _check_integer("population_size", population_size, n_elites + 2, "n_elites + 2")
+        _check_integer("n_folds", n_folds, 1)
+        _check_integer("seed", seed, 0)
+        _check_integer("n_candidates", n_candidates, 1)
+        _check_integer("max_attempts", max_attempts, 1)
+        if not isinstance(surrogate, bool):
+            raise ConfigError(f"surrogate must be True or False, got {surrogate!r}")
+        super().__init__(population_size)
+        self.scheme = Scheme(population_size, n_elites, n_folds)
+        self.seed = seed
+        self.max_attempts = max_attempts
+        self._nursery = Nursery(len(self.block_names) + 1, seed, spread=surrogate)
+        self._screening = Screening(n_candidates) if surrogate else None
+
+    # What Optuna calls -------------------------------------------------------------------------
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The genes, from the first trial on."""
+        return dict(plans.search_space(self.block_names))
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Plan the trial, so that the objective knows its fold before it asks for a gene."""
+        _check_single_objective(study)
+        if is_heartbeat_enabled(study._storage):
+            # Optuna's first beat comes after this method, and a trial that dies before its first
+            # beat never counts as stale.
+            study._storage.record_heartbeat(trial._trial_id)
+        self._planned(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The genes that were planned."""
+        _check_single_objective(study)
+        genotype = Genotype.from_array(self._planned(study, trial).genes)
+        return dict(plans.parameters_of(genotype, self.block_names))
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A parameter that isn't a gene: that of the individual that is copied, or a random one.
+
+        A trial that repeats a failed one, scores an elite again, or tries a neighbour of it must
+        differ from it in nothing else.
+        """
+        _check_single_objective(study)
+        plan = plans.stored_plan(trial)
+        place = [1, trial.number] if plan is None else [2, plan.generation, plan.slot]
+        for original in self._originals(study, plan):
+            values = {**original.system_attrs.get("fixed_params", {}), **original.params}
+            if param_name in values and _contains(param_distribution, values[param_name]):
+                return values[param_name]
+        entropy = [zlib.crc32(param_name.encode()), self.seed, *place]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        sampler = RandomSampler(seed)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    # What Optuna's genetic algorithms have -----------------------------------------------------
+
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        """The generation that a trial belongs to; plans the trial if that hasn't been done."""
+        return self._planned(study, trial).generation
+
+    def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The finished trials of a generation, pruned ones included."""
+        return [
+            trial
+            for trial in _all_trials(study)
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+            and (plan := plans.stored_plan(trial)) is not None
+            and plan.generation == generation
+        ]
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The population that a generation descends from, best first; empty for generation 0.
+
+        It is chosen once and kept in the study: a trial of a former generation that finishes late
+        must not change who the elites are while they are being exploited.
+        """
+        super().get_parent_population(study, generation)  # keeps them in the study
+        # Optuna returns them in the order of their creation; the one in which they are kept counts.
+        key = self._get_parent_cache_key_prefix() + str(generation)
+        kept = study._storage.get_study_system_attrs(study._study_id).get(key, [])
+        trials = {trial._trial_id: trial for trial in _all_trials(study)}
+        return [trials[trial_id] for trial_id in kept]
+
+    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The survivors of the generation before; see [`get_parent_population`]."""
+        with one_blas_thread():
+            former, _ = self._situation(study, generation - 1, as_of=generation)
+        trials = _all_trials(study)
+        return [trials[individual.number] for individual in former.survivors()]
+
+    # Planning ----------------------------------------------------------------------------------
+
+    def _planned(self, study: Study, trial: FrozenTrial) -> Plan:
+        stored = study._storage.get_trial_system_attrs(trial._trial_id).get(PLAN_KEY)
+        if stored is not None:
+            return Plan.from_dict(stored)
+        with one_blas_thread():
+            plan = self._plan(study, trial)
+        study._storage.set_trial_system_attr(trial._trial_id, PLAN_KEY, plan.to_dict())
+        return plan
+
+    def _plan(self, study: Study, trial: FrozenTrial) -> Plan:
+        roster = self._roster(_all_trials(study))
+        given = trial.system_attrs.get("fixed_params", {})
+        enqueued = not given.keys().isdisjoint(plans.parameter_names(self.block_names))
+        index = roster.generation()
+        slot = roster.claim(index, trial.number, enqueued=enqueued)
+        if enqueued:
+            return self._new_plan(index, slot, "initial", self._completed(given, slot))
+        if failed := roster.failed(index, slot):
+            return roster.plans[failed[0].number]
+        generation, model = self._situation(study, index, as_of=index)
+        size = 1 if self._screening is None or model is None else self._screening.n_candidates
+        candidates = self._nursery.candidates(generation, slot, size)
+        genes = np.array([candidate.genes for candidate in candidates])
+        chosen = candidates[most_promising(genes, model)]
+        return self._new_plan(index, slot, chosen.role, chosen.genes.tolist(), chosen.parents)
+
+    def _completed(self, given: Mapping[str, float], slot: int) -> list[float]:
+        """The genes that the user gave, and random ones for those that they left open."""
+        names = plans.parameter_names(self.block_names)
+        drawn = self._nursery.initial(slot).tolist()
+        genes = [given.get(name, gene) for name, gene in zip(names, drawn, strict=True)]
+        genotype = Genotype.from_array(genes)  # raises if one is out of range
+        return [*genotype.importances, genotype.freezing_threshold]
+
+    def _new_plan(
+        self,
+        generation: int,
+        slot: int,
+        role: Role,
+        genes: Sequence[float],
+        parents: tuple[int, ...] = (),
+    ) -> Plan:
+        fold = self.scheme.fold(generation)
+        return Plan(generation, fold, role, parents, slot, tuple(genes))
+
+    # Reading the study -------------------------------------------------------------------------
+
+    def _roster(self, trials: Sequence[FrozenTrial]) -> Roster:
+        return Roster(trials, self.scheme, self.max_attempts)
+
+    def _situation(
+        self, study: Study, index: int, *, as_of: int
+    ) -> tuple[Generation, Surrogate | None]:
+        """A generation as far as it has got, with denoised fitness if there is a surrogate.
+
+        And the surrogate, with the kernel that is used throughout generation `as_of`.
+        """
+        # Parents first: another worker may choose them after we have read the trials, and among
+        # them may be one that was still running when we did.
+        parents = self.get_parent_population(study, index)
+        trials = _all_trials(study)
+        planned = self._roster(trials).plans
+        maximize = study.direction == StudyDirection.MAXIMIZE
+        history = read(trials, planned, self.block_names, maximize=maximize)
+        model = None
+        if self._screening is not None:
+            running = [
+                planned[trial.number].genes
+                for trial in trials
+                if trial.state == TrialState.RUNNING and trial.number in planned
+            ]
+            model = self._screening.model(history, as_of, running)
+            history = history if model is None else denoised(history, model)
+        by_number = {individual.number: individual for individual in history.individuals}
+        generation = Generation(
+            index=index,
+            scheme=self.scheme,
+            parents=[by_number[parent.number] for parent in parents],
+            members=[i for i in history.individuals if history.plans[i.number].generation == index],
+            plans=history.plans,
+        )
+        return generation, model
+
+    def _originals(self, study: Study, plan: Plan | None) -> list[FrozenTrial]:
+        """The trials that a trial repeats: failed ones of its slot, or the elite that it copies."""
+        if plan is None:
+            return []
+        trials = _all_trials(study)
+        originals = self._roster(trials).failed(plan.generation, plan.slot)
+        if plan.role in ("rescore", "exploit"):
+            originals = [*originals, *(trials[number] for number in plan.parents)]
+        return originals
+
+
+def _all_trials(study: Study) -> list[FrozenTrial]:
+    # From the storage: with HyperbandPruner, Optuna hands over a study that shows only the trials
+    # of one bracket, each of which would begin the same search anew.
+    trials: list[FrozenTrial] = study._storage.get_all_trials(study._study_id, deepcopy=False)
+    return trials
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value of another trial is possible here; categories may have changed."""
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except ValueError:
+        return False
+
+
+def _check_single_objective(study: Study) -> None:
+    if len(study.directions) != 1:
+        raise ConfigError(
+            f"BioTuneSampler searches for one objective, but the study has "
+            f"{len(study.directions)}; combine them into one score, or use "
+            "optuna.samplers.NSGAIISampler"
+        )
+
+
+def _check_integer(name: str, value: Any, minimum: int, rule: str | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ConfigError(f"{name} must be an integer, got {value!r}")
+    if value < minimum:
+        bound = str(minimum) if rule is None else f"{rule} = {minimum}"
+        raise ConfigError(f"{name} must be at least {bound}, got {value}")
+
+
+def _checked_names(block_names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(block_names, str):
+        raise ConfigError(f"block_names must be a list of names, got the string {block_names!r}")
+    names = tuple(block_names)
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"block_names must be names, got {name!r}; use partition.names")
+    if not names:
+        raise ConfigError("block_names must hold at least one name, got none")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"block_names must differ from each other, got {twice!r} twice")
+    return names

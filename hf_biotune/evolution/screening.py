@@ -1,0 +1,91 @@
+"""Choosing, among many candidates, the one to train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .history import History
+from .operators import FloatArray
+from .surrogate import (
+    MINIMUM_OBSERVATIONS,
+    Kernel,
+    Observations,
+    Surrogate,
+    choose_kernel,
+    features,
+)
+
+
+class Screening:
+    """Fits the surrogate to the history of a search.
+
+    Args:
+        n_candidates: made by the operators for each training.
+    """
+
+    def __init__(self, n_candidates: int) -> None:
+        self.n_candidates = n_candidates
+        # Not state: what is chosen for the same observations is the same, only sooner.
+        self._last_choice: tuple[bytes, Kernel] | None = None
+
+    def model(
+        self, history: History, generation: int, running: Sequence[Sequence[float]] = ()
+    ) -> Surrogate | None:
+        """The surrogate for planning a trial; `None` as long as there is too little to learn from.
+
+        Args:
+            history: all that has been trained.
+            generation: the one that is being planned. The kernel is chosen once per generation,
+                from the earlier ones; its posterior uses everything.
+            running: genes that are in training at the moment.
+        """
+        earlier = _observations(history.before(generation))
+        if len(earlier.fitness) < MINIMUM_OBSERVATIONS:
+            return None
+        pending = features(np.array(running)) if running else None
+        return Surrogate(_observations(history), self._kernel(earlier), pending)
+
+    def _kernel(self, observations: Observations) -> Kernel:
+        content = b"".join(
+            array.tobytes()
+            for array in (observations.features, observations.fitness, observations.folds)
+        )
+        last = self._last_choice  # one read: another thread may replace it
+        if last is not None and last[0] == content:
+            return last[1]
+        kernel = choose_kernel(observations)
+        self._last_choice = (content, kernel)
+        return kernel
+
+
+def denoised(history: History, model: Surrogate) -> History:
+    """The history with each fitness replaced by what the model believes it to be without noise."""
+    individuals = tuple(
+        replace(individual, fitness=max(0.0, float(fitness)))
+        for individual, fitness in zip(history.individuals, model.denoised_fitness, strict=True)
+    )
+    return replace(history, individuals=individuals)
+
+
+def most_promising(candidates: FloatArray, model: Surrogate | None) -> int:
+    """The index of the candidate with the largest expected improvement; 0 without a model.
+
+    Args:
+        candidates: genes, shape (N, number of blocks + 1).
+        model: fitted to what has been trained.
+    """
+    if model is None or len(candidates) == 1:
+        return 0
+    return int(np.argmax(model.expected_improvement(features(candidates))))
+
+
+def _observations(history: History) -> Observations:
+    genes = np.array([individual.genotype.to_array() for individual in history.individuals])
+    return Observations(
+        features=features(genes) if len(genes) else np.zeros((0, 0)),
+        fitness=history.expected_fitness,
+        folds=np.array([individual.fold for individual in history.individuals], dtype=float),
+    )

@@ -1,0 +1,228 @@
+"""A Gaussian process that predicts the fitness of genotypes that haven't been trained.
+
+A training costs minutes and a prediction microseconds. So the operators make many candidates, and
+the one with the largest expected improvement is trained. The model also tells luck from quality:
+its mean at the trained genotypes is a denoised fitness.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.special import ndtr
+
+from .operators import FloatArray
+
+# Below this, a likelihood can't tell one kernel from another, nor the kernel a good genotype.
+MINIMUM_OBSERVATIONS = 5
+
+# A training that diverged can have a loss of thousands, which would be all that the model explains.
+# A fitness counts as at most so many times as far from the best as the median is.
+OUTLIER_RATIO = 10.0
+
+_JITTER = 1e-6
+
+
+class Kernel(NamedTuple):
+    """The covariance of two observations, in units of the variance of the fitness.
+
+    `matern * Matern_3/2(|x - x'| / length_scale) + linear * x.x' / n + fold * [same fold]
+    + noise * [same observation]`.
+
+    Args:
+        length_scale: how far apart, in features, genotypes inform about each other.
+        matern: variance of the smooth, interacting part.
+        linear: variance of the part in which each block adds its own.
+        fold: variance of the difficulty of a fold.
+        noise: variance of the difference between two trainings of one genotype.
+    """
+
+    length_scale: float
+    matern: float
+    linear: float
+    fold: float
+    noise: float
+
+
+KERNELS = tuple(
+    itertools.starmap(
+        Kernel,
+        itertools.product(
+            (1.0, 2.0, 4.0),
+            (0.3, 1.0),
+            (0.0, 2.0),
+            (0.0, 0.3),
+            (1e-3, 0.05, 0.4),
+        ),
+    )
+)
+
+
+def features(genes: ArrayLike) -> FloatArray:
+    """What a genotype means for the training: which blocks are trained, and how fast.
+
+    Args:
+        genes: in [0, 1], threshold last, shape (..., number of blocks + 1).
+
+    Returns:
+        The mask in {0, 1}, then the mask times log10 of the multiplier in [-1, 1]; shape
+        (..., 2 * number of blocks). The gene of a frozen block has no influence.
+
+    Example:
+        >>> features([0.2, 0.75, 0.5])
+        array([0. , 1. , 0. , 0.5])
+    """
+    genes = np.asarray(genes, dtype=float)
+    mask = genes[..., :-1] > genes[..., -1:]
+    log_multiplier = np.where(mask, 2.0 * (genes[..., :-1] - 0.5), 0.0)
+    joined: FloatArray = np.concatenate([mask.astype(float), log_multiplier], axis=-1)
+    return joined
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What a surrogate learns from.
+
+    Args:
+        features: shape (N, F).
+        fitness: minimised, shape (N,).
+        folds: which fold each was scored on, shape (N,).
+    """
+
+    features: FloatArray
+    fitness: FloatArray
+    folds: FloatArray
+
+    def standardised(self) -> tuple[FloatArray, float, float]:
+        """The fitness with mean 0 and deviation 1, outliers drawn in; its mean and deviation."""
+        best, median = self.fitness.min(), np.median(self.fitness)
+        limit = best + OUTLIER_RATIO * (median - best) if median > best else np.inf
+        fitness = np.minimum(self.fitness, limit)
+        mean, deviation = float(fitness.mean()), float(fitness.std())
+        if deviation < 1e-12 * max(1.0, abs(mean)):  # all the same, but for rounding
+            deviation = 1.0
+        return (fitness - mean) / deviation, mean, deviation
+
+    def same_fold(self) -> FloatArray:
+        """1 where two observations share their fold, else 0. Shape (N, N)."""
+        return np.equal.outer(self.folds, self.folds).astype(np.float64)
+
+
+def choose_kernel(observations: Observations) -> Kernel:
+    """The kernel of a fixed grid under which the observations are most likely.
+
+    A grid rather than a gradient, because it has no start, no tolerance and no local optimum: the
+    same observations give the same kernel on every machine, which a resumed search depends on.
+
+    Args:
+        observations: at least one.
+    """
+    target, _, _ = observations.standardised()
+    distance, product = _geometry(observations.features, observations.features)
+    same_fold = observations.same_fold()
+    one_fold = bool(same_fold.all())
+    best, best_likelihood = KERNELS[0], -np.inf
+    for kernel in KERNELS:
+        if one_fold and kernel.fold > 0.0:
+            continue  # no more than a constant
+        covariance = _covariance(kernel, distance, product) + kernel.fold * same_fold
+        try:
+            factor = _factor(covariance, kernel.noise)
+        except LinAlgError:
+            continue
+        white = solve_triangular(factor, target, lower=True, check_finite=False)
+        likelihood = float(-0.5 * white @ white - np.log(np.diag(factor)).sum())
+        if likelihood > best_likelihood:
+            best, best_likelihood = kernel, likelihood
+    return best
+
+
+class Surrogate:
+    """The posterior of the fitness, given what has been trained.
+
+    Args:
+        observations: finished trainings.
+        kernel: as of [`choose_kernel`].
+        pending: features of genotypes in training, shape (M, F): they say nothing about the fitness
+            yet, but leave less to be learned around them, so that other workers look elsewhere.
+
+    Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), algorithm 2.1.
+    """
+
+    def __init__(
+        self, observations: Observations, kernel: Kernel, pending: FloatArray | None = None
+    ) -> None:
+        self.kernel = kernel
+        self._features = observations.features
+        target, self._mean, self._deviation = observations.standardised()
+        covariance = _covariance(kernel, *_geometry(self._features, self._features))
+        factor = _factor(covariance + kernel.fold * observations.same_fold(), kernel.noise)
+        self._weights = cho_solve((factor, True), target, check_finite=False)
+        self._known, self._factor = self._features, factor
+        if pending is not None and len(pending):
+            self._condition_on(observations, pending)
+        self.denoised_fitness = self.predict(self._features)[0]
+
+    def _condition_on(self, observations: Observations, pending: FloatArray) -> None:
+        self._known = np.concatenate([self._features, pending])
+        covariance = _covariance(self.kernel, *_geometry(self._known, self._known))
+        n_observed = len(self._features)
+        covariance[:n_observed, :n_observed] += self.kernel.fold * observations.same_fold()
+        self._factor = _factor(covariance, self.kernel.noise)
+
+    def predict(self, candidates: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The mean and the standard deviation of the fitness, noise and folds taken out.
+
+        Args:
+            candidates: features, shape (N, F).
+
+        Returns:
+            Two arrays of shape (N,).
+        """
+        known = _covariance(self.kernel, *_geometry(candidates, self._known))
+        mean = known[:, : len(self._features)] @ self._weights
+        explained = solve_triangular(self._factor, known.T, lower=True, check_finite=False)
+        prior = self.kernel.matern + self.kernel.linear * (candidates**2).mean(axis=-1)
+        variance = np.maximum(prior - (explained**2).sum(axis=0), 1e-12)
+        return mean * self._deviation + self._mean, np.sqrt(variance) * self._deviation
+
+    def expected_improvement(self, candidates: FloatArray) -> FloatArray:
+        """By how much a candidate is expected to be better than the best denoised fitness so far.
+
+        `s (u Phi(u) + phi(u))` with `u = (best - mean) / s`.
+
+        Args:
+            candidates: features, shape (N, F).
+
+        Returns:
+            Not negative, shape (N,).
+
+        Source: Jones, Schonlau and Welch, Journal of Global Optimization 13 (1998), equation 15.
+        """
+        mean, deviation = self.predict(candidates)
+        gap = (self.denoised_fitness.min() - mean) / deviation
+        density = np.exp(-0.5 * gap**2) / np.sqrt(2.0 * np.pi)
+        return np.asarray(np.maximum(deviation * (gap * ndtr(gap) + density), 0.0))
+
+
+def _geometry(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Euclidean distances, and inner products divided by the number of features."""
+    product = first @ second.T
+    squares = (first**2).sum(axis=-1)[:, None] + (second**2).sum(axis=-1)[None, :]
+    return np.sqrt(np.maximum(squares - 2.0 * product, 0.0)), product / first.shape[-1]
+
+
+def _covariance(kernel: Kernel, distance: FloatArray, product: FloatArray) -> FloatArray:
+    scaled = np.sqrt(3.0) / kernel.length_scale * distance
+    smooth = kernel.matern * (1.0 + scaled) * np.exp(-scaled)
+    return np.asarray(smooth + kernel.linear * product)
+
+
+def _factor(covariance: FloatArray, noise: float) -> FloatArray:
+    covariance = covariance + (noise + _JITTER) * np.eye(len(covariance))
+    return np.asarray(cholesky(covariance, lower=True, check_finite=False))

@@ -1,0 +1,166 @@
+"""Parameter groups: the one place that turns blocks and multipliers into learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from .checkpoint import KEY_PREFIX
+from .exceptions import ConfigError
+from .model import BioTuneModel
+
+# What DDP, torch.compile and FSDP put into parameter names.
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.modules.batchnorm._NormBase)
+# Tensors of two and more dimensions that are positions or tokens, not weights of a linear map.
+_NO_DECAY_NAMES = (
+    "cls_token",
+    "dist_token",
+    "mask_token",
+    "reg_token",
+    "register_tokens",
+    "pos_embed",
+    "position_embedding",
+    "position_embeddings",
+    "pos_embedding",
+    "class_embedding",
+    "class_token",
+    "relative_position_bias_table",
+)
+
+
+def find_biotune_model(model: nn.Module) -> BioTuneModel:
+    """The `BioTuneModel` inside of a model that DDP, FSDP or `torch.compile` may have wrapped.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for module in model.modules():
+        if isinstance(module, BioTuneModel):
+            return module
+    raise ConfigError(
+        f"the model holds no BioTuneModel, got {type(model).__name__}; wrap it with "
+        f"get_biotune_model(model, config) first"
+    )
+
+
+def no_decay_names(model: nn.Module) -> set[str]:
+    """Names of the parameters that must not decay.
+
+    These are: parameters of norm layers, those of at most one dimension (biases, layer scales),
+    and positional and class tokens.
+
+    Args:
+        model: any model.
+
+    Returns:
+        Names as in `model.named_parameters()`.
+    """
+    names = set()
+    for module_name, module in model.named_modules():
+        # HF and timm have norm classes of their own (`LlamaRMSNorm`, `LayerNorm2d`, ...).
+        is_norm = isinstance(module, _NORMS) or "norm" in type(module).__name__.lower()
+        for name, parameter in module.named_parameters(recurse=False):
+            full_name = f"{module_name}.{name}" if module_name else name
+            parts = full_name.split(".")
+            if is_norm or parameter.ndim <= 1 or any(part in _NO_DECAY_NAMES for part in parts):
+                names.add(full_name)
+    return names
+
+
+def parameter_groups(
+    model: nn.Module, *, lr: float, weight_decay: float = 0.0
+) -> list[dict[str, Any]]:
+    """One decaying and one not decaying parameter group per trained block.
+
+    Args:
+        model: a [`BioTuneModel`], bare or wrapped by DDP, FSDP or `torch.compile`.
+        lr: the base learning rate, which each block's multiplier scales.
+        weight_decay: for weights; norms, biases, positions and tokens never decay.
+
+    Returns:
+        Groups for any `torch.optim.Optimizer`, in block order, empty ones left out. Beside
+        `params`, `lr` and `weight_decay` each holds `block` and `lr_multiplier`, which a checkpoint
+        of the optimizer keeps.
+
+    Raises:
+        ConfigError: the model holds no `BioTuneModel`.
+    """
+    wrapped = find_biotune_model(model)
+    config = wrapped.active_peft_config
+    blocks = wrapped.base_model.partitions[wrapped.active_adapter]
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    for block in blocks:
+        for decays in (True, False):
+            multiplier = config.lr_multipliers.get(block.name)
+            if multiplier is not None:
+                groups[block.name, decays] = {
+                    "params": [],
+                    "lr": lr * multiplier,
+                    "weight_decay": weight_decay if decays else 0.0,
+                    "block": block.name,
+                    "lr_multiplier": multiplier,
+                }
+    exempt = no_decay_names(wrapped.get_base_model())
+    for name, parameter in _base_parameters(wrapped):
+        if parameter.requires_grad:
+            key = blocks.block_of_parameter(name), name not in exempt
+            groups[key]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
+
+
+def _base_parameters(model: BioTuneModel) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters by their names in the base model, whatever wraps it or parts of it."""
+    for name, parameter in model.named_parameters():
+        for prefix in _WRAPPER_PREFIXES:
+            name = name.replace(prefix, "")
+        yield name.removeprefix(KEY_PREFIX), parameter
+
+
+class BioTuneOptimizerFactory:
+    """Builds `Trainer`'s optimizer with a learning rate per block; see [`biotune_trainer_kwargs`].
+
+    `Trainer` makes an instance without arguments and calls it with the model and the keyword
+    arguments that stand beside it in `optimizer_cls_and_kwargs`.
+    """
+
+    def __call__(self, model: nn.Module, arguments: ArgumentsHolder) -> torch.optim.Optimizer:
+        """An optimizer of `args.optim`, `args.learning_rate` and `args.weight_decay`.
+
+        Raises:
+            ConfigError: `args.optim` builds its own parameter groups (GaLore, LOMO, Apollo).
+        """
+        args = arguments.get()
+        optimizer_cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        if {"params", "model", "optimizer_dict"} & set(kwargs):
+            raise ConfigError(
+                f"optim={args.optim!r} makes parameter groups of its own, which can't hold a "
+                f"learning rate per block; use adamw_torch, adamw_torch_fused, sgd or adafactor"
+            )
+        groups = parameter_groups(model, lr=args.learning_rate, weight_decay=args.weight_decay)
+        optimizer: torch.optim.Optimizer = optimizer_cls(groups, **kwargs)
+        return optimizer
+
+
+class ArgumentsHolder:
+    """Carries `TrainingArguments` from `Trainer.__init__` to the optimizer factory."""
+
+    def __init__(self) -> None:
+        self.args: TrainingArguments | None = None
+
+    def get(self) -> TrainingArguments:
+        """The arguments of the `Trainer` that the callback was given to.
+
+        Raises:
+            ConfigError: no `Trainer` was made with the callback.
+        """
+        if self.args is None:
+            raise ConfigError(
+                "the optimizer factory knows no TrainingArguments: pass all of "
+                "**biotune_trainer_kwargs(model) to Trainer, its callbacks included"
+            )
+        return self.args

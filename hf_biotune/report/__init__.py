@@ -1,0 +1,16 @@
+"""The report of a search: figures, one self-contained HTML page, and a Markdown table."""
+
+from .data import ReportData
+from .html import write_report
+from .plots import plot_blocks, plot_comparison, plot_evolution, plot_individuals
+from .tables import comparison_markdown
+
+__all__ = [
+    "ReportData",
+    "comparison_markdown",
+    "plot_blocks",
+    "plot_comparison",
+    "plot_evolution",
+    "plot_individuals",
+    "write_report",
+]

@@ -1,0 +1,8 @@
+"""The figures: one file each. All return a matplotlib `Figure` and touch no global state."""
+
+from .blocks import plot_blocks
+from .comparison import plot_comparison
+from .evolution import plot_evolution
+from .individuals import plot_individuals
+
+__all__ = ["plot_blocks", "plot_comparison", "plot_evolution", "plot_individuals"]

@@ -1,0 +1,31 @@
+"""Search: the fitness of a genotype, and the study that spends a budget on finding a good one."""
+
+from .data import DataSplits, EncodedSplit
+from .final import FineTuneResult, fine_tune
+from .fitness import FitnessEvaluator, FitnessResult, StoppingRule
+from .history import history_of
+from .listener import SearchListener, TrialReport
+from .metrics import Metric, resolve_metric
+from .result import SearchResult
+from .search_config import Budget, SearchConfig
+from .study import biotune_search, default_training_arguments
+
+__all__ = [
+    "Budget",
+    "DataSplits",
+    "EncodedSplit",
+    "FineTuneResult",
+    "FitnessEvaluator",
+    "FitnessResult",
+    "Metric",
+    "SearchConfig",
+    "SearchListener",
+    "SearchResult",
+    "StoppingRule",
+    "TrialReport",
+    "biotune_search",
+    "default_training_arguments",
+    "fine_tune",
+    "history_of",
+    "resolve_metric",
+]

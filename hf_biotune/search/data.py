@@ -1,0 +1,233 @@
+"""Encoded data: every sample resized or tokenised once and kept in memory, ready to be indexed.
+
+A search trains a model hundreds of times on the same samples. So samples are decoded once
+([`encode_splits`], [`encode_images`], [`encode_dataset`]), images stay 8-bit integers, and a batch
+is one indexing operation and one multiply-add on the device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Dataset
+
+from ..exceptions import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Indices = torch.Tensor | NDArray[np.integer[Any]] | Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
+    """The samples of one split, as tensors.
+
+    It is a map-style torch data set as well: `Trainer` and `DataLoader` with transformers'
+    `default_data_collator` take it as it is.
+
+    Args:
+        inputs: what the model's `forward` gets, by argument name; the first dimension of each
+            tensor is the samples. Images: `{"pixel_values": uint8 (n, 3, height, width)}`; text:
+            `{"input_ids": ..., "attention_mask": ...}`.
+        labels: class of each sample, int64, shape (n,), from 0 to number of classes - 1.
+        label_names: name of each class.
+        mean: per channel, subtracted from `pixel_values` after these are scaled to [0, 1]. `None`:
+            inputs are used as they are.
+        std: per channel, what `pixel_values` are divided by after that. `None` with `mean`.
+        n_skipped: how many samples were left out because they could not be read.
+
+    Raises:
+        DataError: there is no sample, lengths differ, a label is outside of the classes, or only
+            one of `mean` and `std` is given.
+
+    Example:
+        >>> split = EncodedSplit({"input_ids": torch.tensor([[5, 6], [7, 8]])},
+        ...                      torch.tensor([1, 0]), ("no", "yes"))
+        >>> split.batch(torch.tensor([1]))
+        {'input_ids': tensor([[7, 8]]), 'labels': tensor([0])}
+    """
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    label_names: tuple[str, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    n_skipped: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.inputs or len(self.labels) == 0:
+            raise DataError("a split needs at least one sample, got none; check the data set")
+        for name, values in self.inputs.items():
+            if len(values) != len(self.labels):
+                raise DataError(
+                    f"every sample needs one label, got {len(values)} {name} and "
+                    f"{len(self.labels)} labels"
+                )
+        lowest, highest = int(self.labels.min()), int(self.labels.max())
+        if lowest < 0 or highest >= len(self.label_names):
+            raise DataError(
+                f"labels must be in 0..{len(self.label_names) - 1} for the "
+                f"{len(self.label_names)} classes {_shorten(self.label_names)}, got "
+                f"{lowest if lowest < 0 else highest}"
+            )
+        if (self.mean is None) != (self.std is None):
+            raise DataError(
+                f"mean and std belong together, got mean {self.mean} and std {self.std}; "
+                "give both or neither"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """Several samples at once, which `DataLoader` prefers to one after the other.
+
+        Args:
+            indices: which samples.
+
+        Returns:
+            For each, what [`~EncodedSplit.batch`] returns, without the first dimension.
+        """
+        batch = self.batch(indices)
+        return [
+            dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)
+        ]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, whether they occur in this split or not."""
+        return len(self.label_names)
+
+    @cached_property
+    def class_counts(self) -> tuple[int, ...]:
+        """How many samples of each class there are. Length: `n_classes`."""
+        return tuple(torch.bincount(self.labels.cpu(), minlength=self.n_classes).tolist())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that name the content, the same in every process.
+
+        Content is inputs, labels, label names, mean and std: what a training can depend on.
+        """
+        digest = hashlib.sha256()
+        for name, values in [*sorted(self.inputs.items()), ("labels", self.labels)]:
+            header = [name, str(values.dtype), list(values.shape)]
+            digest.update(json.dumps(header).encode())
+            flat = values.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+        digest.update(json.dumps([self.label_names, self.mean, self.std]).encode())
+        return digest.hexdigest()[:16]
+
+    def batch(
+        self, indices: Indices, device: torch.device | str | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The inputs and labels of some samples, in the given order.
+
+        Args:
+            indices: which samples, shape (b,).
+            device: where the batch shall be; default: where the split is. Images travel as 8-bit
+                integers and are normalised there.
+
+        Returns:
+            `inputs`, of which `pixel_values` are float32 and normalised if they are uint8 and
+            `mean` is given, and `labels`.
+        """
+        chosen = self._index(indices)
+        batch = {}
+        for name, values in self.inputs.items():
+            moved = values[chosen].to(device, non_blocking=True)
+            batch[name] = self._normalised(moved) if name == "pixel_values" else moved
+        batch["labels"] = self.labels[chosen].to(device, non_blocking=True)
+        return batch
+
+    def subset(self, indices: Indices) -> EncodedSplit:
+        """Some samples as a split of their own, in the given order.
+
+        Args:
+            indices: which samples, shape (m,).
+
+        Raises:
+            DataError: `indices` is empty.
+        """
+        chosen = self._index(indices)
+        return replace(
+            self,
+            inputs={name: values[chosen] for name, values in self.inputs.items()},
+            labels=self.labels[chosen],
+            n_skipped=0,
+        )
+
+    def _index(self, indices: Indices) -> torch.Tensor:
+        return torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """`(pixels / 255 - mean) / std`, as one multiplication and one addition."""
+        if self.mean is None or self.std is None or pixels.dtype != torch.uint8:
+            return pixels
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
+        return pixels.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """Training, validation and (perhaps) test data of one task.
+
+    Args:
+        train: what models are trained on.
+        validation: what the search scores models on.
+        test: what the final model is scored on, once. `None`: there is no such data.
+        name: of the data set, for reports.
+
+    Raises:
+        DataError: class names differ between splits, or a class has no sample in `train` or
+            `validation`.
+    """
+
+    train: EncodedSplit
+    validation: EncodedSplit
+    test: EncodedSplit | None
+    name: str
+
+    def __post_init__(self) -> None:
+        names = self.train.label_names
+        for split_name, split in (("validation", self.validation), ("test", self.test)):
+            if split is not None and split.label_names != names:
+                raise DataError(
+                    f"{split_name} must have the classes of train, {_shorten(names)}, got "
+                    f"{_shorten(split.label_names)}"
+                )
+        for split_name, split in (("train", self.train), ("validation", self.validation)):
+            for label, count in zip(names, split.class_counts, strict=True):
+                if count == 0:
+                    raise DataError(
+                        f"class {label!r} has no sample in {split_name}; add some, or remove the "
+                        "class from the data set"
+                    )
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Name of each class."""
+        return self.train.label_names
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that name the content of all splits."""
+        splits = [split for split in (self.train, self.validation, self.test) if split is not None]
+        return hashlib.sha256("".join(s.fingerprint for s in splits).encode()).hexdigest()[:16]
+
+
+def _shorten(names: Sequence[str], most: int = 10) -> str:
+    """The first names of a long list."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,0 +1,266 @@
+"""Encoding: from a data set of any kind to an [`EncodedSplit`] in memory, once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Image
+
+from ..exceptions import DataError
+from .columns import encode_labels, find_columns, label_names_of
+from .data import DataSplits, EncodedSplit
+from .images import decode_image
+from .transforms import ImageTransform, as_transform
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 64
+_LABEL_KEYS = ("labels", "label", "label_ids")
+
+
+def encode_splits(
+    splits: DatasetDict,
+    image_processor: ImageTransform | Any,
+    *,
+    name: str,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    image_size: int | None = None,
+    skip_bad_images: bool = False,
+) -> DataSplits:
+    """Encode training, validation and test images alike.
+
+    Args:
+        splits: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`.
+        image_processor: see [`encode_images`].
+        name: of the data set, for reports.
+        image_column: see [`encode_images`].
+        label_column: see [`encode_images`].
+        image_size: see [`encode_images`].
+        skip_bad_images: see [`encode_images`].
+
+    Returns:
+        The splits, with the classes of `train`.
+
+    Raises:
+        DataError: as [`encode_images`], or a label in `validation` or `test` is not in `train`.
+    """
+    transform = as_transform(image_processor, image_size)
+    label_names = label_names_of(
+        splits["train"], find_columns(splits["train"], image_column, label_column).label
+    )
+    encoded = {
+        split: _encode(
+            dataset, transform, image_column, label_column, label_names, skip_bad_images, split
+        )
+        for split, dataset in splits.items()
+    }
+    return DataSplits(encoded["train"], encoded["validation"], encoded.get("test"), name)
+
+
+def encode_images(
+    dataset: Dataset,
+    image_processor: ImageTransform | Any,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    label_names: Sequence[str] | None = None,
+    image_size: int | None = None,
+    skip_bad_images: bool = False,
+) -> EncodedSplit:
+    """Decode and resize every image of a data set, once.
+
+    Images are kept as 8-bit integers: 150 kB each at 224 x 224 pixels.
+
+    Args:
+        dataset: one column of images (or paths) and one of labels (`ClassLabel`, integers, strings
+            or booleans).
+        image_processor: the model's transformers image processor, or an [`ImageTransform`].
+        image_column: name of that column; default: found by type and name.
+        label_column: name of that column; default: found by type and name.
+        label_names: the classes in the order of their numbers; default: those of this data set.
+        image_size: edge of a square in pixels, instead of the processor's own size.
+        skip_bad_images: leave out images that can't be read and count them in `n_skipped`.
+
+    Raises:
+        DataError: a column is missing or ambiguous, a label is missing or unknown, an image can't
+            be read, or nothing is left.
+    """
+    transform = as_transform(image_processor, image_size)
+    if label_names is None:
+        columns = find_columns(dataset, image_column, label_column)
+        label_names = label_names_of(dataset, columns.label)
+    split = str(dataset.split or "the data set")
+    return _encode(
+        dataset, transform, image_column, label_column, label_names, skip_bad_images, split
+    )
+
+
+def _encode(
+    dataset: Dataset,
+    transform: ImageTransform,
+    image_column: str | None,
+    label_column: str | None,
+    label_names: Sequence[str],
+    skip_bad_images: bool,
+    split: str,
+) -> EncodedSplit:
+    if len(dataset) == 0:
+        raise DataError(f"{split} has no sample; check the data set")
+    columns = find_columns(dataset, image_column, label_column)
+    labels = encode_labels(dataset, columns.label, label_names, split)
+    pixels = torch.empty((len(dataset), 3, *transform.size), dtype=torch.uint8)
+    errors = _encode_into(pixels, dataset, columns.image, transform, split)
+    if errors and not skip_bad_images:
+        raise errors[min(errors)]
+    if errors:
+        logger.warning(
+            "%d of the %d images of %s are left out; the first: %s",
+            len(errors),
+            len(dataset),
+            split,
+            errors[min(errors)],
+        )
+        good = torch.tensor([row for row in range(len(dataset)) if row not in errors])
+        if len(good) == 0:
+            raise DataError(f"no image of {split} can be read; the first: {errors[min(errors)]}")
+        pixels, labels = pixels[good], labels[good]
+    return EncodedSplit(
+        {"pixel_values": pixels},
+        labels,
+        tuple(label_names),
+        transform.mean,
+        transform.std,
+        len(errors),
+    )
+
+
+def _encode_into(
+    pixels: torch.Tensor, dataset: Dataset, column: str, transform: ImageTransform, split: str
+) -> dict[int, DataError]:
+    """Fill `pixels`, row by row; return the errors of the rows that can't be read."""
+    errors: dict[int, DataError] = {}
+    rows = dataset.with_format(None).select_columns([column])
+    if isinstance(dataset.features[column], Image):
+        rows = rows.cast_column(column, Image(decode=False))
+
+    def fill(row: int, source: Any) -> None:
+        try:
+            pixels[row] = transform.resize(decode_image(source, f"image {row} of {split}"))
+        except DataError as error:
+            errors[row] = error
+
+    # Decoding and resizing release the interpreter lock.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(dataset), _CHUNK):
+            sources = rows[start : start + _CHUNK][column]
+            list(pool.map(fill, range(start, start + len(sources)), sources))
+    return errors
+
+
+def encode_dataset(
+    dataset: Any, label_names: Sequence[str] | None = None, columns: Sequence[str] | None = None
+) -> EncodedSplit:
+    """Read every item of a data set that yields ready-made inputs, once.
+
+    For text that is tokenised to one length, or images that were transformed already. Each item is
+    read a single time, so random augmentation would be frozen in.
+
+    Args:
+        dataset: a torch or `datasets` data set (with or without a transform). Items are dicts of
+            equally shaped tensors, arrays or numbers, such as `{"pixel_values", "labels"}` or
+            `{"input_ids", "attention_mask", "labels"}`. The label is an integer under `labels`,
+            `label` or `label_ids`. Strings are left out.
+        label_names: the classes in the order of their numbers; default: those of a `ClassLabel`
+            column, else the numbers from 0 to the largest label.
+        columns: the inputs to keep; default: all.
+
+    Raises:
+        DataError: items are not such dicts, or differ in shape, or there is none.
+    """
+    if not hasattr(dataset, "__len__") or len(dataset) == 0:
+        raise DataError(
+            f"a data set with a length of at least 1 is needed, got {type(dataset).__name__}"
+            f"{' of length 0' if hasattr(dataset, '__len__') else ', which has no length'}"
+        )
+    chunks = [
+        _collate(dataset, range(start, min(start + _CHUNK, len(dataset))), columns)
+        for start in range(0, len(dataset), _CHUNK)
+    ]
+    shapes = {name: values.shape[1:] for name, values in chunks[0].items()}
+    for number, chunk in enumerate(chunks):
+        _check_shapes(chunk, shapes, number * _CHUNK)
+    tensors = {name: torch.cat([chunk[name] for chunk in chunks]) for name in shapes}
+    labels = tensors.pop("labels")
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise DataError(
+            f"each item needs one integer label, got labels of shape {tuple(labels.shape)} and "
+            f"type {labels.dtype}; only classification is supported"
+        )
+    names = label_names or _names_from_features(dataset) or range(int(labels.max()) + 1)
+    return EncodedSplit(tensors, labels.to(torch.int64), tuple(map(str, names)))
+
+
+def _collate(
+    dataset: Any, rows: Sequence[int], columns: Sequence[str] | None
+) -> dict[str, torch.Tensor]:
+    """Items as transformers' own collator stacks them."""
+    from transformers import default_data_collator
+
+    items = [dataset[row] for row in rows]
+    for row, item in zip(rows, items, strict=True):
+        if not isinstance(item, Mapping) or not any(key in item for key in _LABEL_KEYS):
+            found = f"the keys {sorted(item)}" if isinstance(item, Mapping) else type(item).__name__
+            raise DataError(
+                f"items must be dicts of inputs and 'labels', but item {row} is {found}; wrap the "
+                "data set so that it yields such dicts"
+            )
+    if columns is not None:
+        items = [{k: item[k] for k in item if k in columns or k in _LABEL_KEYS} for item in items]
+    for name in items[0]:
+        expected = _shape(items[0][name])
+        for row, item in zip(rows, items, strict=True):
+            if (shape := _shape(item.get(name))) != expected:
+                raise _shape_error(row, name, shape, rows[0], expected)
+    return dict(default_data_collator(items))
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Shape of a tensor, array, number or nested list; `None` for what is not numeric."""
+    if value is None or isinstance(value, (str, bytes)):
+        return None
+    if isinstance(value, Sequence):
+        return (len(value), *(_shape(value[0]) or ())) if value else (0,)
+    return tuple(getattr(value, "shape", ()))
+
+
+def _check_shapes(
+    chunk: Mapping[str, torch.Tensor], shapes: Mapping[str, Sequence[int]], row: int
+) -> None:
+    for name, expected in shapes.items():
+        shape = tuple(chunk[name].shape[1:]) if name in chunk else None
+        if shape != tuple(expected):
+            raise _shape_error(row, name, shape, 0, tuple(expected))
+
+
+def _shape_error(
+    row: int, name: str, shape: tuple[int, ...] | None, other: int, expected: tuple[int, ...] | None
+) -> DataError:
+    return DataError(
+        f"items must have equal shapes, but {name!r} of item {row} has shape {shape} and that of "
+        f"item {other} has {expected}; pad texts to one length, or resize images to one size"
+    )
+
+
+def _names_from_features(dataset: Any) -> Sequence[str] | None:
+    features = getattr(dataset, "features", None)
+    if isinstance(features, Mapping):
+        for key in _LABEL_KEYS:
+            if isinstance(features.get(key), ClassLabel):
+                return list(features[key].names)
+    return None

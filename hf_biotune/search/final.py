@@ -1,0 +1,184 @@
+"""The final fine-tuning of one configuration, by an unmodified `transformers.Trainer`."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    default_data_collator,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from ..config import BioTuneConfig
+from ..model import BioTuneModel, get_biotune_model
+from ..trainer import biotune_trainer_kwargs
+from .data import EncodedSplit
+from .fitness import StoppingRule
+from .layout import LAYOUTS
+from .metrics import Metric
+from .task import predict
+
+
+@dataclass(frozen=True)
+class FineTuneResult:
+    """One final training.
+
+    Args:
+        model: with the weights of the best epoch.
+        seed: of initialisation and data order.
+        validation_score: of the best epoch.
+        test_logits: of the best epoch, if there is a test split. Shape: (samples, classes).
+        test_score: the metric on them; `None` without a test split.
+        epochs: that were trained.
+        seconds: of training, evaluation each epoch included.
+    """
+
+    model: BioTuneModel = field(repr=False)
+    seed: int
+    validation_score: float
+    test_logits: torch.Tensor | None = field(repr=False)
+    test_score: float | None
+    epochs: int
+    seconds: float
+
+
+def fine_tune(
+    model_init: Callable[[], nn.Module],
+    config: BioTuneConfig,
+    train: EncodedSplit,
+    validation: EncodedSplit,
+    test: EncodedSplit | None,
+    args: TrainingArguments,
+    metric: Metric,
+    stopping: StoppingRule,
+    seed: int,
+    memory_layout: str = "contiguous",
+    on_epoch: Callable[[int, int], None] | None = None,
+) -> FineTuneResult:
+    """Fine-tune one configuration, keep its best epoch by validation, and test that once.
+
+    Args:
+        model_init: makes the base model; called once, under `seed`.
+        config: which blocks, at which rates.
+        train: samples to train on.
+        validation: samples that choose the epoch.
+        test: samples that are looked at once, at the end.
+        args: of the training; what concerns saving, evaluating and logging is set here.
+        metric: the score.
+        stopping: when the training ends early.
+        seed: of initialisation and data order.
+        memory_layout: of convolutions' weights; see [`fastest_layout`].
+        on_epoch: called with the number of finished epochs and of all epochs.
+    """
+    set_seed(seed)
+    base = model_init()
+    base.to(memory_format=LAYOUTS[memory_layout])
+    model = get_biotune_model(base, copy.deepcopy(config), keep_base_weights=False)
+    curve = _Curve(metric, stopping, on_epoch)
+    parent = args.output_dir if args.output_dir and Path(args.output_dir).is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="checkpoints-", dir=parent) as directory:
+        trainer = Trainer(
+            model,
+            _arguments(args, directory, metric, seed),
+            data_collator=default_data_collator,
+            train_dataset=train,
+            eval_dataset=validation,
+            compute_metrics=_compute_metrics(metric),
+            **biotune_trainer_kwargs(model, callbacks=[curve]),
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+    device = trainer.args.device
+    logits = None if test is None else predict(model, test, args.per_device_eval_batch_size, device)
+    return FineTuneResult(
+        model=model,
+        seed=seed,
+        validation_score=float(trainer.state.best_metric),
+        test_logits=logits,
+        test_score=None if test is None or logits is None else metric.compute(logits, test.labels),
+        epochs=len(curve.scores),
+        seconds=seconds,
+    )
+
+
+def _arguments(
+    args: TrainingArguments, directory: str, metric: Metric, seed: int
+) -> TrainingArguments:
+    changed = copy.copy(args)
+    settings: dict[str, Any] = {
+        "output_dir": directory,
+        "seed": seed,
+        "data_seed": seed,
+        "eval_strategy": IntervalStrategy.EPOCH,
+        "save_strategy": SaveStrategy.EPOCH,
+        "logging_strategy": IntervalStrategy.EPOCH,
+        "save_total_limit": 1,
+        "save_only_model": True,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": metric.name,
+        "greater_is_better": metric.greater_is_better,
+        "label_names": ["labels"],
+        "disable_tqdm": True,
+        "push_to_hub": False,
+    }
+    for name, value in settings.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def _compute_metrics(metric: Metric) -> Callable[[EvalPrediction], dict[str, float]]:
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        predicted = prediction.predictions
+        logits = torch.as_tensor(predicted[0] if isinstance(predicted, tuple) else predicted)
+        return {metric.name: metric.compute(logits, torch.as_tensor(prediction.label_ids))}
+
+    return compute
+
+
+class _Curve(TrainerCallback):  # type: ignore[misc]
+    """Follows the score of each epoch, and stops by the same rule as the search."""
+
+    def __init__(
+        self,
+        metric: Metric,
+        stopping: StoppingRule,
+        on_epoch: Callable[[int, int], None] | None,
+    ) -> None:
+        self.scores: list[float] = []
+        self._metric = metric
+        self._stopping = stopping
+        self._on_epoch = on_epoch
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        self.scores.append(metrics[f"eval_{self._metric.name}"])
+        epochs = int(args.num_train_epochs)
+        if self._on_epoch is not None:
+            self._on_epoch(len(self.scores), epochs)
+        if self._stopping.is_over(self.scores, epochs, self._metric):
+            control.should_training_stop = True

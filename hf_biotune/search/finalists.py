@@ -1,0 +1,114 @@
+"""The final choice: the best few individuals, with all seeds, on all data.
+
+A single seed's best score is an optimistic number: the more individuals, the luckier the best. So
+the few best are trained again with the seeds that they have not seen, and the best mean wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from ..config import BioTuneConfig
+from ..evolution import plan_of
+from .fitness import FitnessEvaluator, FitnessResult, SeedRun
+from .history import MULTIPLIERS_KEY, fitness_of, was_trained
+from .metrics import Metric
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One of the best individuals.
+
+    Args:
+        trial: its number in the study.
+        fitness: of all seeds on all data; `trainings` counts the confirmation only.
+    """
+
+    trial: int
+    fitness: FitnessResult
+
+
+def contenders(study: optuna.Study, metric: Metric, n: int) -> list[FrozenTrial]:
+    """The best `n` trials that were trained to their end, with distinct blocks and rates.
+
+    Only trials of the newest fold that has `n` of them (or the most) are compared: scores of
+    different folds are not comparable.
+
+    Args:
+        study: with at least one such trial.
+        metric: the score.
+        n: how many, at least 1.
+    """
+    trained = [t for t in study.get_trials(deepcopy=False) if was_trained(t)]
+    by_fold: dict[int, list[FrozenTrial]] = {}
+    for trial in trained:
+        by_fold.setdefault(plan_of(trial).fold, []).append(trial)
+    newest_first = sorted(by_fold.values(), key=lambda trials: -trials[-1].number)
+    trials = max(newest_first, key=lambda trials: min(n, len(trials)), default=[])
+    # Stable: of equal scores the older trial comes first.
+    ranked = sorted(trials, key=lambda t: fitness_of(t).score, reverse=metric.greater_is_better)
+    found: list[FrozenTrial] = []
+    for trial in ranked:
+        multipliers = trial.user_attrs[MULTIPLIERS_KEY]
+        if multipliers not in [other.user_attrs[MULTIPLIERS_KEY] for other in found]:
+            found.append(trial)
+    return found[:n]
+
+
+def best_of(finalists: Sequence[Finalist], metric: Metric) -> Finalist:
+    """The finalist with the best mean score; of equal ones that with fewer trained parameters."""
+    sign = -1 if metric.greater_is_better else 1
+    return min(
+        finalists, key=lambda f: (sign * f.fitness.score, f.fitness.trained_parameters, f.trial)
+    )
+
+
+def confirm(
+    study: optuna.Study,
+    trial: FrozenTrial,
+    config: BioTuneConfig,
+    evaluator: FitnessEvaluator,
+    seeds: Sequence[int],
+    known: Sequence[SeedRun],
+    on_run: Callable[[SeedRun], None],
+) -> Finalist:
+    """Train a finalist with the seeds that it has not seen on all data.
+
+    Each result is kept in the study, so that a resumed search finds it.
+
+    Args:
+        study: that the trial belongs to.
+        trial: the finalist.
+        config: its blocks and rates.
+        evaluator: trains on all data.
+        seeds: that it must have been trained with.
+        known: runs on all data that the search did already.
+        on_run: called with each run of these seeds, also with known ones.
+    """
+    runs = {run.seed: run for run in known}
+    result = fitness_of(trial)
+    trainings = 0.0
+    for seed in seeds:
+        if seed not in runs:
+            key = f"finalist:{trial.number}:{seed}"
+            if key not in study.user_attrs:
+                study.set_user_attr(key, evaluator.evaluate(config, [seed]).to_dict())
+            confirmed = FitnessResult.from_dict(study.user_attrs[key])
+            runs[seed] = confirmed.runs[0]
+            trainings += confirmed.trainings
+        on_run(runs[seed])
+    ordered = tuple(runs[seed] for seed in seeds)
+    return Finalist(trial.number, FitnessResult(ordered, result.trained_parameters, trainings))
+
+
+def spent_on_finalists(study: optuna.Study) -> float:
+    """Trainings, in units of a full one, that confirmations cost so far."""
+    return sum(
+        FitnessResult.from_dict(value).trainings
+        for key, value in study.user_attrs.items()
+        if key.startswith("finalist:")
+    )

@@ -1,0 +1,354 @@
+"""Fitness: train one genotype's phenotype for some seeds, and give it one number.
+
+A lean loop on Accelerate. The final training uses `transformers.Trainer`; both share the wrapper,
+the parameter groups and the training arguments, and a test holds that they give the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import TrainingArguments, get_scheduler, set_seed
+
+from ..classification import logits_of, loss_of
+from ..config import BioTuneConfig
+from ..model import BioTuneModel, get_biotune_model
+from ..optim import ArgumentsHolder, BioTuneOptimizerFactory
+from .data import EncodedSplit
+from .metrics import Metric
+from .task import predict
+from .weights import BaseModelPool
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a learning curve.
+
+    Args:
+        train_loss: mean over the epoch's steps.
+        validation_loss: mean cross-entropy on the validation samples.
+        score: the metric on the validation samples.
+        learning_rate: the base rate at the end of the epoch, before any multiplier.
+    """
+
+    train_loss: float
+    validation_loss: float
+    score: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One training: one phenotype, one seed, one fold.
+
+    Args:
+        seed: of initialisation, data order and dropout.
+        curve: one record per epoch that was trained.
+        score: the best epoch's score, the metric's worst one if the run diverged.
+        seconds: wall time, evaluation included.
+        stopped: why it ended early: `""`, `"patience"`, `"halving"` or `"diverged"`.
+    """
+
+    seed: int
+    curve: tuple[EpochRecord, ...]
+    score: float
+    seconds: float
+    stopped: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were trained."""
+        return len(self.curve)
+
+
+@dataclass(frozen=True)
+class FitnessResult:
+    """What the trainings of one phenotype gave.
+
+    Args:
+        runs: one per seed that was trained.
+        trained_parameters: numbers in trained blocks.
+        trainings: cost in units of one full training: all samples, all epochs.
+    """
+
+    runs: tuple[SeedRun, ...]
+    trained_parameters: int
+    trainings: float
+
+    @property
+    def score(self) -> float:
+        """Mean of the runs' scores."""
+        return statistics.fmean(run.score for run in self.runs)
+
+    @property
+    def score_std(self) -> float:
+        """Sample standard deviation over seeds; NaN for a single one."""
+        if len(self.runs) < 2:
+            return math.nan
+        return statistics.stdev(run.score for run in self.runs)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all runs."""
+        return sum(run.seconds for run in self.runs)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all runs."""
+        return sum(run.epochs for run in self.runs)
+
+    @property
+    def was_halved(self) -> bool:
+        """Whether a run was stopped for being worse than its peers at the rung."""
+        return any(run.stopped == "halving" for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FitnessResult:
+        """The inverse of [`~FitnessResult.to_dict`]."""
+        runs = tuple(
+            SeedRun(**{**run, "curve": tuple(EpochRecord(**epoch) for epoch in run["curve"])})
+            for run in data["runs"]
+        )
+        return cls(runs, data["trained_parameters"], data["trainings"])
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """When a training ends before its last epoch.
+
+    Args:
+        patience: epochs without a better score; `None`: never.
+        patience_from: share of the epochs before which patience doesn't stop.
+    """
+
+    patience: int | None = 3
+    patience_from: float = 1 / 3
+
+    def is_over(self, scores: Sequence[float], epochs: int, metric: Metric) -> bool:
+        """Whether the training should end after the epochs that have these scores."""
+        if self.patience is None or len(scores) < math.ceil(self.patience_from * epochs):
+            return False
+        best = _best_index(scores, metric)
+        return len(scores) - 1 - best >= self.patience
+
+
+EpochHook = Callable[[int, Sequence[EpochRecord]], bool]
+
+
+class FitnessEvaluator:
+    """Trains phenotypes on one data set, one after the other, on one device.
+
+    Args:
+        pool: the base model.
+        train: samples to train on.
+        validation: samples to score on.
+        args: learning rate, epochs, batch size, optimizer, schedule, precision, as for `Trainer`.
+        metric: the score.
+        stopping: when a training ends early.
+        accelerator: default: one made from `args`.
+    """
+
+    def __init__(
+        self,
+        pool: BaseModelPool,
+        train: EncodedSplit,
+        validation: EncodedSplit,
+        args: TrainingArguments,
+        metric: Metric,
+        stopping: StoppingRule = StoppingRule(),
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.pool = pool
+        self.train = train
+        self.validation = validation
+        self.args = args
+        self.metric = metric
+        self.stopping = stopping
+        self.accelerator = accelerator or accelerator_for(args)
+        self.epochs = math.ceil(args.num_train_epochs)
+
+    def evaluate(
+        self,
+        config: BioTuneConfig,
+        seeds: Sequence[int],
+        train_indices: np.ndarray | None = None,
+        validation_indices: np.ndarray | None = None,
+        after_epoch: EpochHook | None = None,
+    ) -> FitnessResult:
+        """Train and score one phenotype.
+
+        Args:
+            config: which blocks, at which rates.
+            seeds: one training each.
+            train_indices: the fold's training samples. Default: all.
+            validation_indices: the fold's validation samples. Default: all.
+            after_epoch: called with the seed and the curve so far; returning `False` stops the
+                training as halved, and the seeds after it.
+
+        Returns:
+            Every run's curve and score. A run that diverged has the metric's worst score.
+        """
+        train = self.train if train_indices is None else self.train.subset(train_indices)
+        validation = (
+            self.validation
+            if validation_indices is None
+            else self.validation.subset(validation_indices)
+        )
+        runs: list[SeedRun] = []
+        for seed in seeds:
+            runs.append(self._run(config, seed, train, validation, after_epoch))
+            if runs[-1].stopped == "halving":
+                break
+        share = len(train) / len(self.train) / self.epochs
+        return FitnessResult(
+            runs=tuple(runs),
+            trained_parameters=self._trained_parameters,
+            trainings=share * sum(run.epochs for run in runs),
+        )
+
+    def _run(
+        self,
+        config: BioTuneConfig,
+        seed: int,
+        train: EncodedSplit,
+        validation: EncodedSplit,
+        after_epoch: EpochHook | None,
+    ) -> SeedRun:
+        started = time.perf_counter()
+        base = self.pool.restore(seed)
+        set_seed(seed)
+        wrapped = get_biotune_model(base, config, keep_base_weights=False)
+        self._trained_parameters = wrapped.get_nb_trainable_parameters()[0]
+        try:
+            curve, stopped = self._train(wrapped, seed, train, validation, after_epoch)
+        finally:
+            wrapped.merge_and_unload()
+            self.accelerator.free_memory()
+        scores = [epoch.score for epoch in curve]
+        score = self.metric.worst
+        if stopped != "diverged":
+            score = scores[_best_index(scores, self.metric)]
+        return SeedRun(seed, tuple(curve), score, time.perf_counter() - started, stopped)
+
+    def _train(
+        self,
+        wrapped: BioTuneModel,
+        seed: int,
+        train: EncodedSplit,
+        validation: EncodedSplit,
+        after_epoch: EpochHook | None,
+    ) -> tuple[list[EpochRecord], str]:
+        model, optimizer, scheduler = self._prepare(wrapped, len(train))
+        curve: list[EpochRecord] = []
+        for epoch in range(self.epochs):
+            train_loss = self._epoch(model, optimizer, scheduler, train, seed, epoch)
+            rate = optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["lr_multiplier"]
+            curve.append(self._record(model, validation, train_loss, rate))
+            if not math.isfinite(curve[-1].train_loss + curve[-1].validation_loss):
+                return curve, "diverged"
+            if after_epoch is not None and not after_epoch(seed, curve):
+                return curve, "halving"
+            if self.stopping.is_over([e.score for e in curve], self.epochs, self.metric):
+                return curve, "patience" if epoch + 1 < self.epochs else ""
+        return curve, ""
+
+    def _prepare(self, wrapped: BioTuneModel, n_samples: int) -> tuple[nn.Module, Any, Any]:
+        arguments = ArgumentsHolder()
+        arguments.args = self.args
+        optimizer = BioTuneOptimizerFactory()(wrapped, arguments)
+        steps = self.epochs * math.ceil(n_samples / self._batch_size)
+        scheduler = get_scheduler(
+            self.args.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=self.args.get_warmup_steps(steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
+        )
+        prepared: tuple[nn.Module, Any, Any] = self.accelerator.prepare(
+            wrapped, optimizer, scheduler
+        )
+        return prepared
+
+    @property
+    def _batch_size(self) -> int:
+        size: int = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return size
+
+    def _epoch(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        scheduler: Any,
+        train: EncodedSplit,
+        seed: int,
+        epoch: int,
+    ) -> float:
+        """One pass over the training samples. Returns the mean loss of its steps."""
+        model.train()
+        device = self.accelerator.device
+        total = torch.zeros((), device=device)
+        batches = torch.split(epoch_order(len(train), seed, epoch), self._batch_size)
+        for indices in batches:
+            for micro in torch.split(indices, self.args.per_device_train_batch_size):
+                batch = train.batch(micro, device=device)
+                labels = batch.pop("labels")
+                with self.accelerator.autocast():
+                    logits = logits_of(model, batch)
+                loss = loss_of(logits, labels, self.args.label_smoothing_factor)
+                loss = loss * (len(micro) / len(indices))
+                self.accelerator.backward(loss)
+                total += loss.detach()
+            if self.args.max_grad_norm:
+                self.accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        return float(total) / len(batches)
+
+    def _record(
+        self, model: nn.Module, validation: EncodedSplit, train_loss: float, rate: float
+    ) -> EpochRecord:
+        with self.accelerator.autocast():
+            logits = predict(
+                model, validation, self.args.per_device_eval_batch_size, self.accelerator.device
+            )
+        finite = bool(torch.isfinite(logits).all())
+        return EpochRecord(
+            train_loss=train_loss,
+            validation_loss=float(loss_of(logits, validation.labels)) if finite else math.inf,
+            score=self.metric.compute(logits, validation.labels) if finite else self.metric.worst,
+            learning_rate=rate,
+        )
+
+
+def accelerator_for(args: TrainingArguments) -> Accelerator:
+    """The Accelerator that runs trainings with these arguments: device and mixed precision."""
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
+    return Accelerator(cpu=args.use_cpu, mixed_precision=precision)
+
+
+def epoch_order(n_samples: int, seed: int, epoch: int) -> torch.Tensor:
+    """The order of the samples in one epoch: a function of seed and epoch alone."""
+    return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_samples))
+
+
+def _best_index(scores: Sequence[float], metric: Metric) -> int:
+    """The first of the best scores."""
+    best = 0
+    for index, score in enumerate(scores):
+        if metric.is_better(score, scores[best]):
+            best = index
+    return best

@@ -1,0 +1,105 @@
+"""What a study holds, read back: per trial, and as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from ..blocks import Partition
+from ..evolution import genotype_of, plan_of
+from ..genotype import Genotype
+from .fitness import FitnessResult
+
+FITNESS_KEY = "fitness"
+MULTIPLIERS_KEY = "lr_multipliers"
+REUSED_KEY = "reused_from"
+FAILURE_KEY = "failure"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that have a result, oldest first."""
+    return list(study.get_trials(deepcopy=False, states=FINISHED))
+
+
+def fitness_of(trial: FrozenTrial) -> FitnessResult:
+    """The result of a finished trial; that of the earlier one, if it was reused."""
+    return FitnessResult.from_dict(trial.user_attrs[FITNESS_KEY])
+
+
+def was_trained(trial: FrozenTrial) -> bool:
+    """Whether the trial was trained itself, and to its end."""
+    return trial.state == TrialState.COMPLETE and REUSED_KEY not in trial.user_attrs
+
+
+def spent_trainings(trials: Sequence[FrozenTrial]) -> float:
+    """The cost of trials in units of one full training; reused ones cost nothing."""
+    return sum(
+        fitness_of(trial).trainings for trial in trials if REUSED_KEY not in trial.user_attrs
+    )
+
+
+def own_seconds(trial: FrozenTrial) -> float:
+    """Wall time of a finished trial's trainings; 0 if it was reused."""
+    return 0.0 if REUSED_KEY in trial.user_attrs else fitness_of(trial).seconds
+
+
+def history_of(study: optuna.Study, partition: Partition) -> pd.DataFrame:
+    """One row per trial that has an end, oldest first.
+
+    Columns: `trial`, `generation`, `fold`, `role`, `parents`, `state` (complete, pruned, reused,
+    failed), `score`, `score_std`, `epochs`, `trainings`, `seconds`, `trained_parameters`, `key`,
+    `freezing_threshold`, and for each block `importance:<block>` and `multiplier:<block>` (NaN if
+    frozen). Costs of reused trials are 0.
+
+    Args:
+        study: of a search.
+        partition: the blocks that it is about.
+    """
+    ended = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
+    rows = [_row(trial, partition) for trial in ended if trial.params]
+    return pd.DataFrame(rows)
+
+
+def _row(trial: FrozenTrial, partition: Partition) -> dict[str, Any]:
+    plan, genotype = plan_of(trial), genotype_of(trial, partition.names)
+    multipliers = trial.user_attrs.get(MULTIPLIERS_KEY, {})
+    return {
+        "trial": trial.number,
+        "generation": plan.generation,
+        "fold": plan.fold,
+        "role": plan.role,
+        "parents": list(plan.parents),
+        **_outcome(trial),
+        "key": genotype.key,
+        "freezing_threshold": genotype.freezing_threshold,
+        **_genes(genotype, partition),
+        **{f"multiplier:{name}": multipliers.get(name, float("nan")) for name in partition.names},
+    }
+
+
+def _outcome(trial: FrozenTrial) -> dict[str, Any]:
+    if FITNESS_KEY not in trial.user_attrs:
+        nothing = {"score": float("nan"), "score_std": float("nan"), "epochs": 0, "trainings": 0.0}
+        return {"state": "failed", **nothing, "seconds": 0.0, "trained_parameters": 0}
+    fitness, reused = fitness_of(trial), REUSED_KEY in trial.user_attrs
+    return {
+        "state": "reused" if reused else trial.state.name.lower(),
+        "score": fitness.score,
+        "score_std": fitness.score_std,
+        "epochs": 0 if reused else fitness.epochs,
+        "trainings": 0.0 if reused else fitness.trainings,
+        "seconds": 0.0 if reused else fitness.seconds,
+        "trained_parameters": fitness.trained_parameters,
+    }
+
+
+def _genes(genotype: Genotype, partition: Partition) -> dict[str, float]:
+    return {
+        f"importance:{name}": gene
+        for name, gene in zip(partition.names, genotype.importances, strict=True)
+    }

@@ -1,0 +1,68 @@
+"""What a search tells while it runs: a base class of hooks that do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..blocks import Partition
+    from .fitness import EpochRecord
+    from .search_config import Budget
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """One finished individual, as told to a [`SearchListener`].
+
+    Args:
+        number: of the trial in its study.
+        generation: from 0.
+        role: how it came about, such as `"initial"`, `"exploit"`, `"offspring"`.
+        state: `"complete"`, `"pruned"` (stopped by halving) or `"reused"` (scored before).
+        score: of the trial.
+        multipliers: its blocks and rates.
+        best_score: of the search so far.
+        best_multipliers: blocks and rates of the best so far.
+        trainings: spent so far, in units of a full training.
+        seconds: spent so far.
+        share_spent: of the budget, in [0, 1].
+    """
+
+    number: int
+    generation: int
+    role: str
+    state: str
+    score: float
+    multipliers: dict[str, float]
+    best_score: float
+    best_multipliers: dict[str, float]
+    trainings: float
+    seconds: float
+    share_spent: float
+
+
+class SearchListener:
+    """Override what you want to see; every method does nothing here."""
+
+    def on_search_begin(self, partition: Partition, budget: Budget, finished_trials: int) -> None:
+        """The study is open; `finished_trials` is greater than 0 if it is resumed."""
+
+    def on_trial_begin(self, number: int, generation: int, role: str) -> None:
+        """An individual is about to be trained."""
+
+    def on_epoch_end(self, seed: int, curve: Sequence[EpochRecord], epochs: int) -> None:
+        """One more epoch of the present training is done, of at most `epochs`."""
+
+    def on_trial_end(self, report: TrialReport) -> None:
+        """An individual has its score."""
+
+    def on_finalist(self, number: int, seed: int, score: float) -> None:
+        """One of the best individuals was trained with a further seed."""
+
+    def on_stage(self, name: str) -> None:
+        """A further stage begins, such as the final training of one method."""
+
+    def on_search_end(self) -> None:
+        """The budget is spent."""

@@ -1,0 +1,212 @@
+"""`SearchConfig`: what a search may spend, and how."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..exceptions import ConfigError
+from .folds import n_folds
+
+# The seeds of the published experiments.
+PAPER_SEEDS = (684, 559, 629)
+MEMORY_LAYOUTS = ("auto", "contiguous", "channels_last")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may spend: trainings or minutes, whichever is given.
+
+    Args:
+        trainings: in units of one full training (all samples, all epochs); early-stopped, halved
+            and fold-sized trainings count as the part that they are.
+        minutes: of wall time, over all sessions of a resumed search.
+    """
+
+    trainings: float | None = None
+    minutes: float | None = None
+
+    @classmethod
+    def parse(cls, text: str | int | float | Budget) -> Budget:
+        """A budget from what a user writes: `40`, `"40"`, `"40-trainings"`, `"30m"`, `"2h"`.
+
+        Raises:
+            ConfigError: it is none of these, or not greater than 0.
+
+        Example:
+            >>> Budget.parse("30m")
+            Budget(trainings=None, minutes=30.0)
+        """
+        if isinstance(text, Budget):
+            return text
+        match = re.fullmatch(
+            r"(\d+(?:\.\d+)?)\s*(|-?trainings?|m|min|minutes|h)", str(text).strip()
+        )
+        if match is None:
+            raise ConfigError(
+                f"budget must be a number of trainings or a time, such as 40, '40-trainings', "
+                f"'30m' or '2h', got {text!r}"
+            )
+        amount, unit = float(match[1]), match[2]
+        if amount <= 0:
+            raise ConfigError(f"budget must be greater than 0, got {text!r}")
+        if unit in ("m", "min", "minutes"):
+            return cls(minutes=amount)
+        return cls(minutes=amount * 60) if unit == "h" else cls(trainings=amount)
+
+    def __str__(self) -> str:
+        if self.minutes is not None:
+            return f"{self.minutes:g} minutes"
+        return f"{self.trainings:g} trainings"
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How a search goes and what it may spend.
+
+    The default aims at a small budget; [`SearchConfig.paper`] is the published scheme.
+
+    Args:
+        budget: see [`Budget.parse`]; `None` means no limit but `generations`. Default: 40.
+        population_size: individuals of a generation, at least `n_elites + 2`. Default: 10.
+        n_elites: how many of the best are refined and kept. Default: 3.
+        generations: generations after the first; `None` (default) means until the budget ends.
+        seeds: training seeds. Each individual is scored by the mean over `seeds_per_individual`
+            of them; finalists get all.
+        seeds_per_individual: default 1.
+        fold_fraction: share of the data that one generation uses, in (0, 1]; generation g uses
+            fold g modulo ceil(1 / fold_fraction). Default: 1, everything.
+        n_finalists: how many of the best are scored with all seeds on all data before the winner
+            is chosen; 0 for none. Default: 3.
+        metric: see [`resolve_metric`]. Default: `"macro_accuracy"`.
+        greater_is_better: for a metric object. Default: `True`.
+        patience: epochs without improvement after which a training stops; `None` for never.
+            Default: 3.
+        patience_from: share of the epochs before which patience doesn't stop a training, in
+            [0, 1]. Default: 1/3.
+        halving: whether a training stops after a third of its epochs unless it is then among the
+            best third of its fold. Default: `True`.
+        seeded_start: whether the first generation holds what people try by hand: linear probe,
+            full fine-tuning, last half. Default: `True`.
+        surrogate: whether offspring are pre-screened by a Gaussian process. Default: `True`.
+        memoise: whether an individual that decodes to blocks and rates that were scored before on
+            the same fold costs nothing. Default: `True`.
+        always_train: blocks that no individual may freeze. Default: none.
+        norm_statistics: see [`BioTuneConfig`]. Default: `"train"`.
+        memory_layout: of convolutions' weights: `"contiguous"`, `"channels_last"`, or `"auto"`
+            (default): whichever is faster for a few training steps at the start. The choice is
+            kept in the study, since results may differ in the last bits.
+        seed: of the evolution, at least 0. Default: 0.
+
+    Raises:
+        ConfigError: a value is out of its range; the message holds the value and the range.
+    """
+
+    budget: str | int | float | Budget | None = 40
+    population_size: int = 10
+    n_elites: int = 3
+    generations: int | None = None
+    seeds: tuple[int, ...] = PAPER_SEEDS
+    seeds_per_individual: int = 1
+    fold_fraction: float = 1.0
+    n_finalists: int = 3
+    metric: Any = "macro_accuracy"
+    greater_is_better: bool = True
+    patience: int | None = 3
+    patience_from: float = 1 / 3
+    halving: bool = True
+    seeded_start: bool = True
+    surrogate: bool = True
+    memoise: bool = True
+    always_train: tuple[str, ...] = ()
+    norm_statistics: str = "train"
+    memory_layout: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.budget is not None:
+            object.__setattr__(self, "budget", Budget.parse(self.budget))
+        elif self.generations is None:
+            raise ConfigError("a search needs an end: give budget or generations")
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        object.__setattr__(self, "always_train", tuple(self.always_train))
+        self._check_evolution()
+        self._check_fitness()
+
+    def _check_evolution(self) -> None:
+        _at_least("n_elites", self.n_elites, 1)
+        if self.population_size < self.n_elites + 2:
+            raise ConfigError(
+                f"population_size must be at least n_elites + 2 = {self.n_elites + 2}, got "
+                f"{self.population_size}: crossover needs two parents beside the elites"
+            )
+        if self.generations is not None:
+            _at_least("generations", self.generations, 0)
+        _at_least("n_finalists", self.n_finalists, 0)
+        _at_least("seed", self.seed, 0)
+
+    def _check_fitness(self) -> None:
+        n_folds(self.fold_fraction)  # raises unless it is in (0, 1]
+        if not 0 <= self.patience_from <= 1:
+            raise ConfigError(f"patience_from must be in [0, 1], got {self.patience_from}")
+        if self.patience is not None:
+            _at_least("patience", self.patience, 1)
+        if self.memory_layout not in MEMORY_LAYOUTS:
+            raise ConfigError(
+                f"memory_layout must be one of {', '.join(MEMORY_LAYOUTS)}, got "
+                f"{self.memory_layout!r}"
+            )
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(f"seeds must be distinct and at least one, got {self.seeds}")
+        if not 1 <= self.seeds_per_individual <= len(self.seeds):
+            raise ConfigError(
+                f"seeds_per_individual must be in [1, {len(self.seeds)}], the number of seeds, got "
+                f"{self.seeds_per_individual}"
+            )
+
+    @property
+    def n_folds(self) -> int:
+        """How many folds the data is divided into."""
+        return n_folds(self.fold_fraction)
+
+    @property
+    def parsed_budget(self) -> Budget:
+        """The budget; without limits if there is none."""
+        return self.budget if isinstance(self.budget, Budget) else Budget()
+
+    @classmethod
+    def paper(cls, **overrides: Any) -> SearchConfig:
+        """The published scheme: 3 seeds each, half of the data, 10 generations, no shortcut.
+
+        Args:
+            overrides: any argument of [`SearchConfig`].
+
+        Source: arXiv 2508.15367, experimental set-up; without the faults of the published code.
+        """
+        published: dict[str, Any] = {
+            "budget": None,
+            "generations": 10,
+            "seeds_per_individual": 3,
+            "fold_fraction": 0.5,
+            "n_finalists": 0,
+            "patience_from": 0.0,
+            "halving": False,
+            "seeded_start": False,
+            "surrogate": False,
+            "memoise": False,
+        }
+        return cls(**{**published, **overrides})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a metric object is written as its name."""
+        values = asdict(self)
+        values["budget"] = None if self.budget is None else str(self.budget)
+        if not isinstance(self.metric, str):
+            values["metric"] = getattr(self.metric, "name", type(self.metric).__name__)
+        return values
+
+
+def _at_least(name: str, value: Any, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{name} must be an integer of at least {minimum}, got {value!r}")

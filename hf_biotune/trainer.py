@@ -1,0 +1,102 @@
+"""What an unmodified `transformers.Trainer` needs to train a `BioTuneModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from .exceptions import ConfigError
+from .optim import ArgumentsHolder, BioTuneOptimizerFactory, find_biotune_model
+
+
+class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
+    """Logs each block's learning rate as `lr/<block>` and refuses to resume with other rates.
+
+    Made by [`biotune_trainer_kwargs`].
+    """
+
+    def __init__(self, arguments: ArgumentsHolder) -> None:
+        self._arguments = arguments
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Hand the arguments to the optimizer factory."""
+        self._arguments.args = args
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check that a resumed optimizer has the rates that the model asks for.
+
+        Raises:
+            ConfigError: they differ: `Trainer` would silently go on with the checkpoint's.
+        """
+        self._optimizer = kwargs.get("optimizer")
+        model = kwargs.get("model")
+        if self._optimizer is None or model is None:
+            return
+        wanted = find_biotune_model(model).active_peft_config.lr_multipliers
+        for group in self._optimizer.param_groups:
+            block, multiplier = group.get("block"), group.get("lr_multiplier")
+            if block is not None and wanted.get(block) != multiplier:
+                raise ConfigError(
+                    f"the checkpoint was trained with lr_multipliers[{block!r}]={multiplier}, the "
+                    f"model now has {wanted.get(block)}; resume with the checkpoint's multipliers, "
+                    f"or start anew"
+                )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add each block's current rate beside Trainer's own `learning_rate` (group 0 only)."""
+        if logs is None or "learning_rate" not in logs or self._optimizer is None:
+            return
+        for group in self._optimizer.param_groups:
+            if "block" in group:
+                logs[f"lr/{group['block']}"] = float(group["lr"])
+
+
+def biotune_trainer_kwargs(
+    model: nn.Module, callbacks: Sequence[TrainerCallback] = ()
+) -> dict[str, Any]:
+    """Keyword arguments that make `Trainer` use a learning rate per block.
+
+    Args:
+        model: a [`BioTuneModel`].
+        callbacks: your own callbacks; `Trainer` takes one `callbacks` argument only.
+
+    Returns:
+        `optimizer_cls_and_kwargs` and `callbacks` for [`~transformers.Trainer`]. The optimizer
+        honours `args.optim`, `args.learning_rate` and `args.weight_decay`, the multipliers hold
+        under any scheduler.
+
+    Raises:
+        ConfigError: `model` is no `BioTuneModel`.
+
+    Example:
+        ```python
+        trainer = Trainer(model, args, train_dataset=train, **biotune_trainer_kwargs(model))
+        ```
+    """
+    find_biotune_model(model)
+    arguments = ArgumentsHolder()
+    return {
+        "optimizer_cls_and_kwargs": (BioTuneOptimizerFactory, {"arguments": arguments}),
+        "callbacks": [BioTuneCallback(arguments), *callbacks],
+    }

@@ -1,0 +1,241 @@
+"""Data sets of every kind become `EncodedSplit`s."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+from torch.utils.data import IterableDataset
+
+from hf_biotune.exceptions import DataError
+from hf_biotune.search.encode import encode_dataset, encode_images, encode_splits
+from hf_biotune.search.transforms import ImageTransform
+
+TRANSFORM = ImageTransform.from_values(8, (0.5,) * 3, (0.25,) * 3)
+LABELS = ClassLabel(names=["dark", "light"])
+
+
+def png(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (12, 10), value).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def images(values, broken=(), label_feature=LABELS, labels=None) -> Dataset:
+    contents = [b"broken" if i in broken else png(v) for i, v in enumerate(values)]
+    columns = {
+        "image": [{"bytes": content, "path": f"{i}.png"} for i, content in enumerate(contents)],
+        "label": [int(v > 100) for v in values] if labels is None else labels,
+    }
+    return Dataset.from_dict(
+        columns, features=Features({"image": ImageFeature(), "label": label_feature})
+    )
+
+
+def test_images_are_encoded_in_order():
+    values = [(3 * i) % 256 for i in range(150)]
+    split = encode_images(images(values), TRANSFORM)
+    assert split.inputs["pixel_values"].shape == (150, 3, 8, 8)
+    assert split.inputs["pixel_values"][:, 0, 0, 0].tolist() == values
+    assert split.labels.tolist() == [int(v > 100) for v in values]
+    assert (split.label_names, split.mean, split.std) == (
+        ("dark", "light"),
+        (0.5,) * 3,
+        (0.25,) * 3,
+    )
+
+
+def test_a_processor_and_an_image_size_may_be_given():
+    processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16})
+    assert encode_images(images([0, 255]), processor).inputs["pixel_values"].shape[2:] == (16, 16)
+    split = encode_images(images([0, 255]), processor, image_size=12)
+    assert split.inputs["pixel_values"].shape[2:] == (12, 12)
+    assert split.batch([0, 1])["pixel_values"].unique().tolist() == [-1.0, 1.0]
+
+
+def test_bytes_and_structs_are_images_too():
+    expected = encode_images(images([7, 200]), TRANSFORM).fingerprint
+    contents = [png(7), png(200)]
+    for column in (contents, [{"bytes": content, "path": None} for content in contents]):
+        dataset = Dataset.from_dict({"image": column, "label": ["dark", "light"]})
+        split = encode_images(dataset, TRANSFORM)
+        assert split.fingerprint == expected
+
+
+def test_paths_are_images_too(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(7))
+    dataset = Dataset.from_dict({"picture": [str(tmp_path / "a.png")], "kind": ["dark"]})
+    split = encode_images(dataset, TRANSFORM, label_column="kind")
+    assert split.inputs["pixel_values"].unique().tolist() == [7]
+
+
+def test_selected_and_transformed_data_sets_are_read_as_they_are_stored():
+    dataset = images([1, 2, 3]).with_transform(lambda batch: {"nothing": [0] * len(batch)})
+    split = encode_images(dataset.select([2, 0], keep_in_memory=True), TRANSFORM)
+    assert split.inputs["pixel_values"][:, 0, 0, 0].tolist() == [3, 1]
+
+
+def test_a_bad_image_is_named():
+    with pytest.raises(DataError, match=r"image 1 of the data set \(1\.png\) can't be read"):
+        encode_images(images([1, 2, 3, 4], broken={3, 1}), TRANSFORM)
+
+
+def test_bad_images_can_be_left_out_and_are_counted(caplog):
+    dataset = images([1, 2, 203, 4], broken={1})
+    split = encode_images(dataset, TRANSFORM, skip_bad_images=True)
+    assert split.n_skipped == 1
+    assert split.inputs["pixel_values"][:, 0, 0, 0].tolist() == [1, 203, 4]
+    assert split.labels.tolist() == [0, 1, 0]
+    assert "1 of the 4 images of the data set are left out; the first: image 1" in caplog.text
+
+
+def test_when_no_image_is_left_it_is_an_error(caplog):
+    with pytest.raises(DataError, match="no image of the data set can be read; the first: image 0"):
+        encode_images(images([1], broken={0}), TRANSFORM, skip_bad_images=True)
+
+
+def test_an_empty_data_set_is_refused():
+    with pytest.raises(DataError, match="the data set has no sample; check the data set"):
+        encode_images(images([]), TRANSFORM)
+
+
+def test_splits_share_the_classes_of_train():
+    text = Value("string")
+    splits = DatasetDict(
+        train=images([0, 1, 2], label_feature=text, labels=["b", "c", "a"]),
+        validation=images([0, 1, 2], label_feature=text, labels=["a", "b", "c"]),
+        test=images([0], label_feature=text, labels=["c"]),
+    )
+    encoded = encode_splits(splits, TRANSFORM, name="letters")
+    assert encoded.name == "letters"
+    assert encoded.label_names == ("a", "b", "c")
+    assert encoded.train.labels.tolist() == [1, 2, 0]
+    assert encoded.test.labels.tolist() == [2]
+    assert (
+        encode_splits(
+            DatasetDict(train=splits["train"], validation=splits["validation"]), TRANSFORM, name="x"
+        ).test
+        is None
+    )
+
+
+def test_an_error_says_which_split_it_is_about():
+    good, bad = images([0, 200]), images([0, 200], broken={1})
+    with pytest.raises(DataError, match=r"image 1 of validation \(1\.png\) can't be read"):
+        encode_splits(DatasetDict(train=good, validation=bad), TRANSFORM, name="x")
+    other = images([0, 1], label_feature=Value("string"), labels=["dark", "gray"])
+    with pytest.raises(
+        DataError, match="row 1 of validation has the label 'gray', which the train"
+    ):
+        encode_splits(DatasetDict(train=good, validation=other), TRANSFORM, name="x")
+
+
+class Items(torch.utils.data.Dataset):
+    """A torch data set of given items."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+def test_a_torch_data_set_is_read_once_in_order():
+    items = [{"pixel_values": torch.full((3, 2, 2), float(i)), "labels": i % 3} for i in range(130)]
+    split = encode_dataset(Items(items))
+    assert split.inputs["pixel_values"][:, 0, 0, 0].tolist() == list(map(float, range(130)))
+    assert split.labels.tolist() == [i % 3 for i in range(130)]
+    assert (split.label_names, split.mean) == (("0", "1", "2"), None)
+    assert torch.equal(split[5]["pixel_values"], items[5]["pixel_values"])
+
+
+@pytest.mark.parametrize("key", ["labels", "label", "label_ids"])
+def test_labels_may_have_any_of_three_names(key):
+    items = [{"x": np.arange(3), key: torch.tensor(1)}, {"x": np.arange(3), key: torch.tensor(0)}]
+    split = encode_dataset(Items(items), label_names=("no", "yes"))
+    assert (list(split.inputs), split.labels.tolist()) == (["x"], [1, 0])
+    assert split.label_names == ("no", "yes")
+
+
+def test_tokenised_text_keeps_its_class_names_and_drops_strings():
+    features = Features(
+        {
+            "text": Value("string"),
+            "input_ids": [Value("int64")],
+            "attention_mask": [Value("int64")],
+            "id": Value("int64"),
+            "label": LABELS,
+        }
+    )
+    columns = {
+        "text": ["a", "b"],
+        "input_ids": [[1, 2], [3, 4]],
+        "attention_mask": [[1, 1], [1, 0]],
+        "id": [7, 8],
+        "label": [1, 0],
+    }
+    dataset = Dataset.from_dict(columns, features=features)
+    split = encode_dataset(dataset, columns=("input_ids", "attention_mask"))
+    assert {name: values.tolist() for name, values in split.inputs.items()} == {
+        "input_ids": [[1, 2], [3, 4]],
+        "attention_mask": [[1, 1], [1, 0]],
+    }
+    assert (split.label_names, split.labels.tolist()) == (("dark", "light"), [1, 0])
+    assert "id" in encode_dataset(dataset).inputs
+
+
+def test_the_transform_of_a_data_set_is_applied():
+    dataset = images([0, 255]).with_transform(
+        lambda batch: {
+            "pixel_values": [
+                torch.full((3, 2, 2), float(i.getpixel((0, 0)))) for i in batch["image"]
+            ],
+            "labels": batch["label"],
+        }
+    )
+    assert encode_dataset(dataset).inputs["pixel_values"][:, 0, 0, 0].tolist() == [0.0, 255.0]
+
+
+def item(length: int, label=0):
+    return {"input_ids": list(range(length)), "labels": label}
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (
+            [item(3), item(4)],
+            r"items must have equal shapes, but 'input_ids' of item 1 has shape \(4,\) and that of "
+            r"item 0 has \(3,\); pad texts to one length, or resize images to one size",
+        ),
+        ([item(3)] * 64 + [item(4)] * 3, r"'input_ids' of item 64 has shape \(4,\) and that of it"),
+        ([item(3), {"labels": 0}], r"'input_ids' of item 1 has shape None"),
+        (
+            [(torch.zeros(3), 1)],
+            "items must be dicts of inputs and 'labels', but item 0 is tuple; wrap the data set so",
+        ),
+        ([{"x": 1.0}], r"but item 0 is the keys \['x'\]; wrap"),
+        ([item(3, label=0.5)], "each item needs one integer label, got labels of .* torch.float32"),
+        ([item(3, label=[0, 1])], r"got labels of shape \(1, 2\)"),
+        ([], "a data set with a length of at least 1 is needed, got Items of length 0"),
+    ],
+)
+def test_items_that_do_not_fit_are_explained(items, message):
+    with pytest.raises(DataError, match=message):
+        encode_dataset(Items(items))
+
+
+def test_a_stream_is_refused():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield item(3)
+
+    with pytest.raises(DataError, match="is needed, got Stream, which has no length"):
+        encode_dataset(Stream())
