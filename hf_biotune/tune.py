@@ -20,13 +20,13 @@ from .exceptions import ConfigError
 from .report import ReportData, write_report
 from .search import (
     DataSplits,
+    FineTuner,
     FineTuneResult,
     SearchConfig,
     SearchListener,
     SearchResult,
     StoppingRule,
     biotune_search,
-    fine_tune,
     resolve_metric,
 )
 
@@ -113,9 +113,15 @@ def tune(
         for name in COMPARED
     } | {OURS: result.best_config}
     seeds = tuple(final_seeds or search.seeds)
-    runs = _final_runs(
-        methods, model_init, data, args, search, seeds, result.memory_layout, listener
+    tuner = FineTuner(
+        model_init,
+        data,
+        args,
+        resolve_metric(search.metric, search.greater_is_better),
+        StoppingRule(search.patience, search.patience_from),
+        result.memory_layout,
     )
+    runs = _final_runs(methods, tuner, seeds, listener)
     comparison = compare_runs(runs, methods, result, args)
     comparison.to_json(directory / "comparison.json", orient="records", indent=2)
     adapter = _save_adapter(runs[OURS], search, directory / "adapter", provenance)
@@ -154,34 +160,15 @@ def read_config(path: str | Path) -> BioTuneConfig:
 
 def _final_runs(
     methods: dict[str, BioTuneConfig],
-    model_init: Callable[[], nn.Module],
-    data: DataSplits,
-    args: TrainingArguments,
-    search: SearchConfig,
+    tuner: FineTuner,
     seeds: Sequence[int],
-    memory_layout: str,
     listener: SearchListener,
 ) -> dict[str, list[FineTuneResult]]:
-    metric = resolve_metric(search.metric, search.greater_is_better)
-    stopping = StoppingRule(search.patience, search.patience_from)
     runs: dict[str, list[FineTuneResult]] = {name: [] for name in methods}
     for name, config in methods.items():
         for number, seed in enumerate(seeds, start=1):
-            listener.on_stage(f"{name}, final training {number} of {len(seeds)}")
-            runs[name].append(
-                fine_tune(
-                    model_init,
-                    config,
-                    data.train,
-                    data.validation,
-                    data.test,
-                    args,
-                    metric,
-                    stopping,
-                    seed,
-                    memory_layout,
-                )
-            )
+            listener.on_stage(f"{name}: final training {number} of {len(seeds)}")
+            runs[name].append(tuner.fit(config, seed))
     return runs
 
 

@@ -126,23 +126,16 @@ def train(
     seed: options.Seed = 0,
 ) -> None:
     """Fine-tune with a configuration and save the adapter."""
-    from hf_biotune.search import StoppingRule, fine_tune, resolve_metric
+    from hf_biotune.search import FineTuner, StoppingRule, resolve_metric
     from hf_biotune.tune import read_config
 
     from .run import Run
 
     configuration = read_config(config)
     run = Run.from_options(locals())
-    score = resolve_metric(metric)
-    result = fine_tune(
-        run.model_init,
+    tuner = FineTuner(run.model_init, run.data, run.args, resolve_metric(metric), StoppingRule())
+    result = tuner.fit(
         configuration,
-        run.data.train,
-        run.data.validation,
-        run.data.test,
-        run.args,
-        score,
-        StoppingRule(),
         seed,
         on_epoch=lambda epoch, epochs: console.print(f"epoch {epoch}/{epochs}"),
     )

@@ -110,15 +110,16 @@ class Run:
         table = Table(title=f"{self.data.name}: test {self.options['metric']}")
         for name in ("method", "mean", "of each seed", "trained", "seconds", "search"):
             table.add_column(name, justify="left" if name == "method" else "right")
-        for row in comparison.itertuples():
-            scores = row.test_scores or row.validation_scores
+        rows: list[dict[str, Any]] = comparison.to_dict("records")
+        for row in rows:
+            scores = row["test_scores"] or row["validation_scores"]
             table.add_row(
-                row.method,
+                row["method"],
                 f"{sum(scores) / len(scores):.4f}",
                 " ".join(f"{score:.4f}" for score in scores),
-                f"{row.trained_share:.1%}",
-                f"{row.seconds:.1f}",
-                f"{row.search_seconds:.0f} s" if row.search_seconds else "-",
+                f"{row['trained_share']:.1%}",
+                f"{row['seconds']:.1f}",
+                f"{row['search_seconds']:.0f} s" if row["search_seconds"] else "-",
             )
         console.print(table)
         if not comparison["test_scores"].iloc[0]:

@@ -126,10 +126,12 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The genes that were planned."""
+        """The genes that were planned, as far as they are in the search space."""
         _check_single_objective(study)
         genotype = Genotype.from_array(self._planned(study, trial).genes)
-        return dict(plans.parameters_of(genotype, self.block_names))
+        parameters = plans.parameters_of(genotype, self.block_names)
+        # `optuna.samplers.PartialFixedSampler` takes out those that the user holds fixed.
+        return {name: value for name, value in parameters.items() if name in search_space}
 
     def sample_independent(
         self,

@@ -1,7 +1,7 @@
 """Search: the fitness of a genotype, and the study that spends a budget on finding a good one."""
 
 from .data import DataSplits, EncodedSplit
-from .final import FineTuneResult, fine_tune
+from .final import FineTuner, FineTuneResult
 from .fitness import FitnessEvaluator, FitnessResult, StoppingRule
 from .history import history_of
 from .listener import SearchListener, TrialReport
@@ -15,6 +15,7 @@ __all__ = [
     "DataSplits",
     "EncodedSplit",
     "FineTuneResult",
+    "FineTuner",
     "FitnessEvaluator",
     "FitnessResult",
     "Metric",
@@ -25,7 +26,6 @@ __all__ = [
     "TrialReport",
     "biotune_search",
     "default_training_arguments",
-    "fine_tune",
     "history_of",
     "resolve_metric",
 ]

@@ -28,7 +28,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from ..config import BioTuneConfig
 from ..model import BioTuneModel, get_biotune_model
 from ..trainer import biotune_trainer_kwargs
-from .data import EncodedSplit
+from .data import DataSplits
 from .fitness import StoppingRule
 from .layout import LAYOUTS
 from .metrics import Metric
@@ -58,66 +58,91 @@ class FineTuneResult:
     seconds: float
 
 
-def fine_tune(
-    model_init: Callable[[], nn.Module],
-    config: BioTuneConfig,
-    train: EncodedSplit,
-    validation: EncodedSplit,
-    test: EncodedSplit | None,
-    args: TrainingArguments,
-    metric: Metric,
-    stopping: StoppingRule,
-    seed: int,
-    memory_layout: str = "contiguous",
-    on_epoch: Callable[[int, int], None] | None = None,
-) -> FineTuneResult:
-    """Fine-tune one configuration, keep its best epoch by validation, and test that once.
+class FineTuner:
+    """Fine-tunes configurations, keeps the best epoch by validation, and tests that once.
 
     Args:
-        model_init: makes the base model; called once, under `seed`.
-        config: which blocks, at which rates.
-        train: samples to train on.
-        validation: samples that choose the epoch.
-        test: samples that are looked at once, at the end.
-        args: of the training; what concerns saving, evaluating and logging is set here.
+        model_init: makes the base model; called once per training, under its seed.
+        data: samples to train on, to choose the epoch by, and perhaps to test on.
+        args: of every training; what concerns saving, evaluating and logging is set here.
         metric: the score.
-        stopping: when the training ends early.
-        seed: of initialisation and data order.
+        stopping: when a training ends early.
         memory_layout: of convolutions' weights; see [`fastest_layout`].
-        on_epoch: called with the number of finished epochs and of all epochs.
     """
-    set_seed(seed)
-    base = model_init()
-    base.to(memory_format=LAYOUTS[memory_layout])
-    model = get_biotune_model(base, copy.deepcopy(config), keep_base_weights=False)
-    curve = _Curve(metric, stopping, on_epoch)
-    parent = args.output_dir if args.output_dir and Path(args.output_dir).is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="checkpoints-", dir=parent) as directory:
+
+    def __init__(
+        self,
+        model_init: Callable[[], nn.Module],
+        data: DataSplits,
+        args: TrainingArguments,
+        metric: Metric,
+        stopping: StoppingRule,
+        memory_layout: str = "contiguous",
+    ) -> None:
+        self._model_init = model_init
+        self._data = data
+        self._args = args
+        self._metric = metric
+        self._stopping = stopping
+        self._layout = LAYOUTS[memory_layout]
+
+    def fit(
+        self,
+        config: BioTuneConfig,
+        seed: int,
+        on_epoch: Callable[[int, int], None] | None = None,
+    ) -> FineTuneResult:
+        """Train once.
+
+        Args:
+            config: which blocks, at which rates.
+            seed: of initialisation and data order.
+            on_epoch: called with the number of finished epochs and of all epochs.
+        """
+        set_seed(seed)
+        base = self._model_init()
+        base.to(memory_format=self._layout)
+        model = get_biotune_model(base, copy.deepcopy(config), keep_base_weights=False)
+        curve = _Curve(self._metric, self._stopping, on_epoch)
+        output_dir = self._args.output_dir
+        parent = output_dir if output_dir and Path(output_dir).is_dir() else None
+        with tempfile.TemporaryDirectory(prefix="checkpoints-", dir=parent) as directory:
+            trainer = self._trainer(model, directory, seed, curve)
+            started = time.perf_counter()
+            trainer.train()
+            seconds = time.perf_counter() - started
+        test_logits, test_score = self._test(model, trainer.args.device)
+        return FineTuneResult(
+            model=model,
+            seed=seed,
+            validation_score=float(trainer.state.best_metric),
+            test_logits=test_logits,
+            test_score=test_score,
+            epochs=len(curve.scores),
+            seconds=seconds,
+        )
+
+    def _trainer(self, model: BioTuneModel, directory: str, seed: int, curve: _Curve) -> Trainer:
         trainer = Trainer(
             model,
-            _arguments(args, directory, metric, seed),
+            _arguments(self._args, directory, self._metric, seed),
             data_collator=default_data_collator,
-            train_dataset=train,
-            eval_dataset=validation,
-            compute_metrics=_compute_metrics(metric),
+            train_dataset=self._data.train,
+            eval_dataset=self._data.validation,
+            compute_metrics=_compute_metrics(self._metric),
             **biotune_trainer_kwargs(model, callbacks=[curve]),
         )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
-        started = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - started
-    device = trainer.args.device
-    logits = None if test is None else predict(model, test, args.per_device_eval_batch_size, device)
-    return FineTuneResult(
-        model=model,
-        seed=seed,
-        validation_score=float(trainer.state.best_metric),
-        test_logits=logits,
-        test_score=None if test is None or logits is None else metric.compute(logits, test.labels),
-        epochs=len(curve.scores),
-        seconds=seconds,
-    )
+        return trainer
+
+    def _test(
+        self, model: BioTuneModel, device: torch.device
+    ) -> tuple[torch.Tensor | None, float | None]:
+        if self._data.test is None:
+            return None, None
+        logits = predict(model, self._data.test, self._args.per_device_eval_batch_size, device)
+        return logits, self._metric.compute(logits, self._data.test.labels)
 
 
 def _arguments(

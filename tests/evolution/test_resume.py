@@ -96,14 +96,14 @@ def test_an_orphan_that_nobody_marks_as_failed_holds_nobody_up() -> None:
     for _ in range(3):
         study.ask()
     run(study, 40)
-    assert plan_of(study.trials[-1]).generation == 4
+    assert plan_of(study.trials[-1]).generation == 5  # 6 + 4 x 8 complete five generations
 
 
 def test_a_trial_killed_before_it_was_planned_holds_nobody_up() -> None:
     study = new_study()
     study._storage.create_new_trial(study._study_id)
     run(study, 40)
-    assert plan_of(study.trials[-1]).generation == 4
+    assert plan_of(study.trials[-1]).generation == 5  # 6 + 4 x 8 complete five generations
 
 
 def test_trials_of_another_origin_are_left_out() -> None:

@@ -90,7 +90,7 @@ def test_a_trial_has_a_heartbeat_as_soon_as_it_exists(tmp_path: Path) -> None:
         study = new_study(storage)
         trial_id = storage.create_new_trial(study._study_id)
         optuna.Trial(study, trial_id)  # what `study.optimize` does before its own first beat
-        time.sleep(1.5)
+        time.sleep(2.5)  # SQLite's clock counts whole seconds
         optuna.storages.fail_stale_trials(study)
         assert study.trials[0].state == TrialState.FAIL
         study.optimize(score_of, n_trials=8)

@@ -1,0 +1,50 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test test-fast lint types imports tests style install clean
+
+## Search on real weights and real data, and write a report.
+demo: $(INSTALLED)
+	$(BIN)/python examples/prepare_demo.py --output demo --only efficientnet-lite0 --only mnist-200
+	$(BIN)/hf-biotune tune --model demo/efficientnet-lite0 --dataset demo/mnist-200 \
+		--image-size 48 --budget 20 --output-dir demo/tuned
+
+## Everything that must hold: lint, types, architecture, tests.
+test: lint types imports tests
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+tests: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+## The tests that take seconds.
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+## Format the code.
+style: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(INSTALLED)
+
+# torch and torchvision first and together: a later torch would take several GB more.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(INSTALLED)
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
