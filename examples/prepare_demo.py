@@ -21,6 +21,7 @@ everything is written to a hidden directory first and renamed when complete.
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from PIL import Image as PillowImage
 
 MODEL_NAME = "efficientnet-lite0"
 ARCHITECTURE = "tf_efficientnet_lite0"
@@ -205,18 +207,24 @@ def build_dataset(recipe: Recipe, seed: int, directory: Path) -> None:
         directory: an empty directory.
     """
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
-    from PIL import Image as PillowImage
 
     source = recipe.load()
     features = Features({"image": Image(), "label": ClassLabel(names=list(source.label_names))})
     parts = split_indices(source.labels, recipe.sizes, recipe.balanced, seed)
     splits = {}
     for name, part in zip(("train", "validation", "test"), parts, strict=True):
-        images = [PillowImage.fromarray(image) for image in source.images[part]]
+        images = [_encode_png(image) for image in source.images[part]]
         columns = {"image": images, "label": source.labels[part].tolist()}
         splits[name] = Dataset.from_dict(columns, features=features)
     DatasetDict(splits).save_to_disk(directory)
     (directory / "README.md").write_text(recipe.readme, encoding="utf-8")
+
+
+def _encode_png(image: np.ndarray) -> dict[str, bytes | None]:
+    """An image as `datasets` stores it; level 1 takes a quarter of the time of the default, 6."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return {"bytes": buffer.getvalue(), "path": None}
 
 
 def build_model(directory: Path) -> None:

@@ -110,8 +110,7 @@ class Run:
         table = Table(title=f"{self.data.name}: test {self.options['metric']}")
         for name in ("method", "mean", "of each seed", "trained", "seconds", "search"):
             table.add_column(name, justify="left" if name == "method" else "right")
-        rows: list[dict[str, Any]] = comparison.to_dict("records")
-        for row in rows:
+        for row in comparison.to_dict("records"):
             scores = row["test_scores"] or row["validation_scores"]
             table.add_row(
                 row["method"],

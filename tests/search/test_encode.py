@@ -73,6 +73,11 @@ def test_paths_are_images_too(tmp_path):
     assert split.inputs["pixel_values"].unique().tolist() == [7]
 
 
+def test_the_classes_may_be_given_in_any_order():
+    split = encode_images(images([0, 200]), TRANSFORM, label_names=("light", "dark"))
+    assert (split.labels.tolist(), split.label_names) == ([1, 0], ("light", "dark"))
+
+
 def test_selected_and_transformed_data_sets_are_read_as_they_are_stored():
     dataset = images([1, 2, 3]).with_transform(lambda batch: {"nothing": [0] * len(batch)})
     split = encode_images(dataset.select([2, 0], keep_in_memory=True), TRANSFORM)
@@ -189,6 +194,8 @@ def test_tokenised_text_keeps_its_class_names_and_drops_strings():
     }
     assert (split.label_names, split.labels.tolist()) == (("dark", "light"), [1, 0])
     assert "id" in encode_dataset(dataset).inputs
+    numbers = dataset.cast_column("label", Value("int64"))
+    assert encode_dataset(numbers).label_names == ("0", "1")
 
 
 def test_the_transform_of_a_data_set_is_applied():

@@ -308,6 +308,16 @@ def test_a_hub_data_set_is_loaded_by_its_id_and_configuration(monkeypatch):
     assert not datasets.are_progress_bars_disabled()
 
 
+def test_progress_bars_that_a_user_switched_off_stay_off(tmp_path):
+    images().save_to_disk(tmp_path / "data")
+    datasets.disable_progress_bars()
+    try:
+        load_dataset_splits(tmp_path / "data")
+        assert datasets.are_progress_bars_disabled()
+    finally:
+        datasets.enable_progress_bars()
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
 def test_a_validation_fraction_out_of_range_is_refused(fraction):
     with pytest.raises(
