@@ -62,7 +62,7 @@ def spread_individual(n_genes: int, seed: int, index: int) -> FloatArray:
 
     Source: scrambled Sobol sequence (Owen, 1998), as in `scipy.stats.qmc`. BioTune draws U[0, 1].
     """
-    exponent = max(4, int(2 * index + 2).bit_length())
+    exponent = int(index + 1).bit_length()
     while True:
         # The sequence is extensible: a longer one begins with the shorter one.
         engine = qmc.Sobol(n_genes, scramble=True, rng=np.random.default_rng(seed))

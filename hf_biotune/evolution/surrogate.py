@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.special import ndtr
 
 from .operators import FloatArray
@@ -131,10 +131,7 @@ def choose_kernel(observations: Observations) -> Kernel:
         if one_fold and kernel.fold > 0.0:
             continue  # no more than a constant
         covariance = _covariance(kernel, distance, product) + kernel.fold * same_fold
-        try:
-            factor = _factor(covariance, kernel.noise)
-        except LinAlgError:
-            continue
+        factor = _factor(covariance, kernel.noise)
         white = solve_triangular(factor, target, lower=True, check_finite=False)
         likelihood = float(-0.5 * white @ white - np.log(np.diag(factor)).sum())
         if likelihood > best_likelihood:

@@ -9,7 +9,8 @@ import pytest
 from optuna.trial import Trial
 from searches import BLOCKS, new_study, plans, run, score_of
 
-from hf_biotune.evolution import breeding, genotype_of, operators, plan_of, suggest_genotype
+from hf_biotune.evolution import breeding, genotype_of, parameters_of, plan_of, suggest_genotype
+from hf_biotune.genotype import Genotype
 
 BOTH = pytest.mark.parametrize("surrogate", [False, True], ids=["paper", "default"])
 
@@ -70,27 +71,15 @@ def test_genes_of_accepted_elites_are_stored_clipped(surrogate: bool) -> None:
 
 
 def test_the_children_of_generation_0_do_mutate() -> None:
-    fitness = np.sort(np.random.default_rng(0).random(10))
-    assert (operators.extinction(fitness)[1:] > 0).all()
-
-    study = new_study(surrogate=False, population_size=12)
-    run(study, 12 + 14)
-    pool = np.array([plan_of(t).genes for t in study.trials[:12]])
-    children = [plan for plan in plans(study)[12:] if plan.role == "offspring"]
-    # Crossover and adoption stay between parents and prototype. A gene outside of what any two
-    # parents and a third could have given has mutated.
-    outside = 0
-    for plan in children:
-        first, second = (np.array(plan_of(study.trials[number]).genes) for number in plan.parents)
-        possible = [
-            (np.minimum.reduce([first, second, third]), np.maximum.reduce([first, second, third]))
-            for third in pool
-        ]
-        child = np.array(plan.genes)
-        outside += all(
-            ((child < low - 1e-9) | (child > high + 1e-9)).any() for low, high in possible
-        )
-    assert outside > 0
+    study = new_study(surrogate=False)
+    same = Genotype((0.5, 0.5, 0.5, 0.5), 0.2)
+    for _ in range(6):
+        study.enqueue_trial(parameters_of(same, BLOCKS))
+    run(study, 14, lambda trial: suggest_genotype(trial, BLOCKS).is_valid * 0.9 - trial.number / 50)
+    children = [plan for plan in plans(study) if plan.role == "offspring"]
+    # Crossover and adoption of equal individuals change nothing: what differs has mutated.
+    assert len(children) == 4
+    assert sum(plan.genes != (0.5, 0.5, 0.5, 0.5, 0.2) for plan in children) >= 3
 
 
 def test_mutation_goes_on_when_every_fitness_ties() -> None:
@@ -106,7 +95,8 @@ def test_the_extinction_of_a_generation_is_its_own(surrogate: bool) -> None:
     study = new_study(surrogate=surrogate)
     run(study, 60, lambda trial: float(suggest_genotype(trial, BLOCKS).is_valid))
     genes = [plan.genes for plan in plans(study)]
-    assert len(set(genes)) == 60
+    assert len(set(genes)) > 50  # a few neighbours of elites meet at the border of [0, 1]
+    assert len(set(genes[-20:]) - set(genes[:-20])) > 15
 
 
 @BOTH

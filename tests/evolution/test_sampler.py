@@ -329,6 +329,35 @@ def test_a_repeated_trial_keeps_its_enqueued_other_parameters() -> None:
     assert suggest_genotype(again, BLOCKS) == Genotype((0.9,) * 4, 0.5)
 
 
+def test_other_parameters_whose_range_has_changed_are_drawn_anew() -> None:
+    study = new_study()
+    run(study, 6, lambda trial: score_of(trial) + 0 * trial.suggest_float("momentum", 0.0, 1.0))
+    trial = study.ask()
+    assert plan_of(trial).role == "exploit"
+    assert 2.0 <= trial.suggest_float("momentum", 2.0, 3.0) <= 3.0
+
+
+def test_an_enqueued_value_that_is_no_choice_is_not_inherited() -> None:
+    study = new_study()
+    study.enqueue_trial({"importance:head": 0.5, "statistics": "nonsense"})
+    trial = study.ask()
+    with pytest.raises(ValueError, match="nonsense"):
+        trial.suggest_categorical("statistics", ["train", "frozen"])
+    study.tell(trial, state=TrialState.FAIL)
+    again = study.ask()
+    assert plan_of(again).genes == plan_of(trial).genes
+    assert again.suggest_categorical("statistics", ["train", "frozen"]) in ("train", "frozen")
+
+
+def test_an_elite_that_trains_nothing_is_replaced_by_offspring() -> None:
+    study = new_study(surrogate=False)
+    nothing = Genotype((0.1,) * 4, 0.9)
+    study.enqueue_trial(parameters_of(nothing, BLOCKS))  # a user may ask for the impossible
+    run(study, 8, lambda trial: score_of(trial) + 9 * (trial.number == 0))
+    assert [plan.role for plan in plans(study)[6:]] == ["offspring"] * 2
+    assert all(genotype_of(trial, BLOCKS).is_valid for trial in study.trials[1:])
+
+
 def test_sampling_can_be_wrapped_to_fix_a_gene() -> None:
     with experimental():
         sampler = optuna.samplers.PartialFixedSampler(
