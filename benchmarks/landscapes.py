@@ -72,7 +72,7 @@ class Landscape(ABC):
 
     @cached_property
     def optimum(self) -> float:
-        """The largest score, by coordinate ascent over blocks and pairs of them, from many starts."""
+        """The largest score: coordinate ascent over one, two and three blocks, many starts."""
         return max(self._ascend(np.random.default_rng([self.repetition, s])) for s in range(12))
 
     @cached_property

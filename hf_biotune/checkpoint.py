@@ -9,23 +9,26 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .config import BioTuneConfig
+from .config import MAX_NAME_LENGTH, BioTuneConfig
 from .exceptions import CheckpointError
+from .hub import locate
+from .untrusted import shown
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 # The layout of every PEFT adapter file.
 KEY_PREFIX = "base_model.model."
 HEADER_KEY = "hf_biotune"
+# Twice what names of the greatest length and the configuration of a model of 1,000 blocks take.
+_HEADER_BYTES = 1024 * 1024
+_HEADER_BYTES_PER_TENSOR = 2048
 
 
 def write_adapter(
@@ -94,60 +97,58 @@ def read_adapter(
     """
     path = locate(model_id, WEIGHTS_NAME, subfolder=subfolder, **hub_kwargs)
     try:
+        _check_header(path, len(expected))
         with safe_open(path, framework="pt", device=str(device)) as file:
-            names = {_base_name(key, key_mapping): key for key in file.keys()}  # noqa: SIM118
+            names = _base_names(path, file.keys(), key_mapping)
             _check_names(path, names, expected)
-            tensors = {}
+            # Every shape before the first value: a file that lies costs no memory.
             for name, key in names.items():
                 _check_shape(path, name, file.get_slice(key).get_shape(), expected[name])
-                tensors[name] = file.get_tensor(key)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+            tensors = {name: file.get_tensor(key) for name, key in names.items()}
+        return {name: _cast(path, name, value, expected[name]) for name, value in tensors.items()}
+    except CheckpointError:
+        raise
+    # What safetensors raises for a dtype that torch lacks is an AttributeError or a KeyError.
+    except (SafetensorError, OSError, RuntimeError, ValueError, LookupError, AttributeError) as e:
         raise CheckpointError(
-            f"{path} can't be read as safetensors: {error}; it may be truncated, download or save "
-            f"it again"
-        ) from error
-    return {name: _cast(path, name, value, expected[name]) for name, value in tensors.items()}
+            f"{path} can't be read as safetensors: {str(e)[:300]}; it is damaged, or was not "
+            f"written by hf_biotune: download or save it again"
+        ) from e
 
 
-def locate(
-    model_id: str | os.PathLike[str],
-    filename: str,
-    *,
-    subfolder: str | None = None,
-    **hub_kwargs: Any,
-) -> str:
-    """The local path of a checkpoint's file, downloaded from the Hub if it isn't a local directory.
-
-    Raises:
-        CheckpointError: there is no such directory or repository, or no such file in it, or
-            `subfolder` leads out of it.
-    """
-    if subfolder is not None:
-        parts = PurePosixPath(subfolder.replace("\\", "/")).parts
-        if os.path.isabs(subfolder) or ".." in parts or "\0" in subfolder:
-            raise CheckpointError(
-                f"subfolder must lie inside of the checkpoint, got {subfolder!r}; name it relative "
-                f"to the checkpoint and without '..'"
-            )
-    directory = Path(model_id)
-    if directory.is_dir():
-        path = directory / (subfolder or "") / filename
-        if not path.is_file():
-            there = ", ".join(sorted(p.name for p in path.parent.glob("*"))[:10]) or "nothing"
-            raise CheckpointError(f"no {filename} in {path.parent}; found there: {there}")
-        return str(path)
-    try:
-        downloaded: str = hf_hub_download(
-            str(model_id), filename, subfolder=subfolder, **hub_kwargs
+def _check_header(path: str, n_tensors: int) -> None:
+    """The header is parsed whole before any name can be checked: one of absurd size must not be."""
+    most = _HEADER_BYTES + _HEADER_BYTES_PER_TENSOR * n_tensors
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        announced = int.from_bytes(file.read(8), "little")
+    if announced > min(size - 8, most):
+        raise CheckpointError(
+            f"{path} can't be read as safetensors: it announces a header of {announced:,} bytes, "
+            f"but holds {size:,} and may have a header of {most:,}; it is damaged, or was not "
+            f"written by hf_biotune: download or save it again"
         )
-        return downloaded
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"no adapter at {str(model_id)!r}: it is not a local directory, and the Hub answered: "
-            f"{error}"
-        ) from error
+
+
+def _base_names(
+    path: str, keys: Sequence[str], key_mapping: Mapping[str, str] | None
+) -> dict[str, str]:
+    """`{tensor name in the base model: name in the file}`."""
+    names: dict[str, str] = {}
+    for key in keys:
+        # A user's regular expression meets no name that is longer than those it was written for.
+        if len(key) > MAX_NAME_LENGTH:
+            raise CheckpointError(
+                f"{path}: a tensor's name may have {MAX_NAME_LENGTH} characters, got {shown(key)}"
+            )
+        name = _base_name(key, key_mapping)
+        if name in names:
+            raise CheckpointError(
+                f"{path}: both {shown(names[name])} and {shown(key)} are {shown(name)} in the base "
+                f"model; drop one, or change key_mapping"
+            )
+        names[name] = key
+    return names
 
 
 def _base_name(key: str, key_mapping: Mapping[str, str] | None) -> str:
@@ -180,12 +181,18 @@ def _check_shape(path: str, name: str, shape: list[int], expected: torch.Tensor)
 
 
 def _cast(path: str, name: str, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    if value.is_floating_point() != expected.is_floating_point():
-        raise CheckpointError(f"{path}: {name} has dtype {value.dtype}, expected {expected.dtype}")
+    both_floating = value.is_floating_point() and expected.is_floating_point()
+    if value.dtype != expected.dtype and not both_floating:
+        raise CheckpointError(
+            f"{path}: {name} has dtype {value.dtype}, but the base model's is {expected.dtype}; "
+            f"save the adapter again, from this base model"
+        )
     return value.to(expected.dtype)
 
 
 def _shortened(names: list[str]) -> str:
     if not names:
         return "none"
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(map(shown, names[:3])) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )

@@ -6,8 +6,11 @@ takes, and what lies beside the weights of an adapter checkpoint.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import os
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +19,16 @@ from peft import PeftConfig
 from .blocks import Partition
 from .exceptions import ConfigError
 from .genotype import Genotype
+from .hub import locate
+from .patterns import named_patterns
+from .untrusted import read_json, shown
 
+CONFIG_NAME = "adapter_config.json"
 NORM_STATISTICS = ("train", "frozen")
+# More blocks than any model has, fewer than what slows a check down.
+MAX_BLOCKS = 1_000
+MAX_PATTERNS = 10_000
+MAX_NAME_LENGTH = 500
 
 
 class _PeftType(str):
@@ -65,8 +76,10 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
             it is frozen and its biases are all zero.
         genotype: the genes that this configuration was decoded from, as
             [`Genotype.to_dict`] gives them; `None` for one that was written by hand.
-        partition: the blocks as they were found, `{block name: [patterns]}`. Filled in by
+        partition: the blocks as they were found, `{block name: [names]}`. Filled in by
             [`get_biotune_model`], so that a checkpoint does not depend on how blocks are found.
+            Names of modules and parameters only: what a file holds is never taken for a regular
+            expression, for a stranger could write one that takes years to match.
 
     Raises:
         ConfigError: a multiplier is not a finite number greater than 0, or another value is not
@@ -102,13 +115,17 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (TypeError, ValueError) as error:
+            raise ConfigError(str(error)[:500]) from error
         self.peft_type = BIOTUNE
+        _check_inherited(self)
         self.lr_multipliers = _checked_multipliers(self.lr_multipliers)
         if self.norm_statistics not in NORM_STATISTICS:
             raise ConfigError(
                 f"norm_statistics must be one of {', '.join(map(repr, NORM_STATISTICS))}, got "
-                f"{self.norm_statistics!r}"
+                f"{shown(self.norm_statistics)}"
             )
         _check_blocks(self.blocks)
         if self.saved_blocks is not None:
@@ -117,6 +134,68 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
             self.genotype = Genotype.from_dict(self.genotype).to_dict()
         if self.partition is not None:
             _check_partition(self.partition)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        subfolder: str | None = None,
+        **kwargs: Any,
+    ) -> BioTuneConfig:
+        """The configuration of a checkpoint.
+
+        Args:
+            pretrained_model_name_or_path: a local directory, or a repository on the Hub.
+            subfolder: where in it.
+            kwargs: `revision`, `token`, `cache_dir`, ... of `hf_hub_download`.
+
+        Raises:
+            CheckpointError: there is no such checkpoint.
+            ConfigError: its configuration is of another method, or not valid.
+        """
+        hub_kwargs, class_kwargs, _ = cls._split_kwargs(kwargs)
+        hub_kwargs.pop("subfolder", None)
+        path = locate(pretrained_model_name_or_path, CONFIG_NAME, subfolder=subfolder, **hub_kwargs)
+        return cls.from_peft_type(**{**class_kwargs, **cls.from_json_file(path)})
+
+    @classmethod
+    def from_json_file(
+        cls, path_json_file: str | os.PathLike[str], **kwargs: Any
+    ) -> dict[str, Any]:
+        """The fields in a configuration's file, which may be a stranger's.
+
+        Fields of later versions are left out, with a warning. Blocks that are given as patterns
+        become a `partition`, so that they are taken for plain names.
+
+        Raises:
+            ConfigError: the file can't be read, is not valid JSON, or is of another method.
+            PartitionError: its blocks are no patterns.
+        """
+        values = read_json(path_json_file)
+        _check_peft_type(values.get("peft_type"), str(path_json_file))
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            warnings.warn(
+                f"{path_json_file} holds fields that this version does not know and ignores: "
+                f"{shown(unknown)}; a later version of hf_biotune may have written it",
+                stacklevel=2,
+            )
+        values = {name: value for name, value in values.items() if name in known}
+        blocks = values.get("blocks", "auto")
+        if not isinstance(blocks, str) and not values.get("partition"):
+            _check_blocks(blocks)
+            values["partition"] = named_patterns(blocks)
+        return values
+
+    @classmethod
+    def from_peft_type(cls, **kwargs: Any) -> BioTuneConfig:
+        """A configuration from its fields, as [`~BioTuneConfig.from_json_file`] gives them.
+
+        Raises:
+            ConfigError: they are of another method, or not valid.
+        """
+        _check_peft_type(kwargs.get("peft_type", BIOTUNE), "the configuration")
+        return cls(**kwargs)
 
     @classmethod
     def from_genotype(
@@ -140,60 +219,111 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
         )
 
 
+def _check_peft_type(peft_type: Any, source: str) -> None:
+    if peft_type == BIOTUNE:
+        return
+    if peft_type is None:
+        raise ConfigError(f"{source}: peft_type must be 'BIOTUNE', but it is missing")
+    raise ConfigError(
+        f"{source}: peft_type must be 'BIOTUNE', got {shown(peft_type)}; load adapters of other "
+        f"methods with peft.PeftModel.from_pretrained"
+    )
+
+
+def _check_inherited(config: BioTuneConfig) -> None:
+    """The fields of every PEFT configuration, which PEFT itself takes as they come."""
+    for name in ("base_model_name_or_path", "revision", "peft_version", "task_type"):
+        value = getattr(config, name)
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{name} must be text or null, got {shown(value)}")
+    if not isinstance(config.inference_mode, bool):
+        raise ConfigError(
+            f"inference_mode must be true or false, got {shown(config.inference_mode)}"
+        )
+    # PEFT's auto classes import the module that stands here.
+    if config.auto_mapping is not None:
+        library = (
+            config.auto_mapping.get("parent_library")
+            if isinstance(config.auto_mapping, Mapping)
+            else None
+        )
+        if not isinstance(library, str) or library.split(".")[0] != "transformers":
+            raise ConfigError(
+                f"auto_mapping must name a module of transformers as its parent_library, got "
+                f"{shown(config.auto_mapping)}; set it to null and load the base model yourself"
+            )
+
+
 def _checked_multipliers(multipliers: Any) -> dict[str, float]:
     if not isinstance(multipliers, Mapping):
         raise ConfigError(
-            f"lr_multipliers must be a dict of block name to number, got {multipliers!r}"[:300]
+            f"lr_multipliers must be a dict of block name to number, got {shown(multipliers)}"
         )
-    checked = {}
-    for block, multiplier in multipliers.items():
-        if not isinstance(block, str):
-            raise ConfigError(f"lr_multipliers: block names must be text, got {block!r}"[:300])
-        if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)):
-            raise ConfigError(
-                f"lr_multipliers[{block!r}] must be a number, got {multiplier!r}"[:300]
-            )
-        if not (math.isfinite(multiplier) and multiplier > 0):
-            raise ConfigError(
-                f"lr_multipliers[{block!r}] must be finite and greater than 0, got {multiplier}; "
-                f"leave a block out to freeze it"
-            )
-        checked[block] = float(multiplier)
-    return checked
+    _check_number(multipliers, "lr_multipliers", MAX_BLOCKS)
+    return {
+        _checked_name(block, "lr_multipliers"): _checked_multiplier(block, multiplier)
+        for block, multiplier in multipliers.items()
+    }
 
 
-def _checked_names(names: Any) -> list[str]:
+def _checked_multiplier(block: str, multiplier: Any) -> float:
+    where = f"lr_multipliers[{shown(block)}]"
+    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)):
+        raise ConfigError(f"{where} must be a number, got {shown(multiplier)}")
+    try:
+        number = float(multiplier)
+    except OverflowError:  # an integer beyond the largest float
+        number = math.inf
+    if not (math.isfinite(number) and number > 0):
+        raise ConfigError(
+            f"{where} must be finite and greater than 0, got {shown(multiplier)}; leave a block "
+            f"out to freeze it"
+        )
+    return number
+
+
+def _checked_name(name: Any, where: str) -> str:
+    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
+        raise ConfigError(
+            f"{where}: a name must be text of at most {MAX_NAME_LENGTH} characters, got "
+            f"{shown(name)}"
+        )
+    return name
+
+
+def _check_number(values: Any, where: str, most: int) -> None:
+    if len(values) > most:
+        raise ConfigError(f"{where} may have at most {most:,} entries, got {len(values):,}")
+
+
+def _checked_names(names: Any, where: str = "saved_blocks", most: int = MAX_BLOCKS) -> list[str]:
     if isinstance(names, str) or not isinstance(names, (list, tuple)):
-        raise ConfigError(f"saved_blocks must be a list of block names, got {names!r}"[:300])
-    if not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"saved_blocks must be a list of block names, got {names!r}"[:300])
-    return list(names)
+        raise ConfigError(f"{where} must be a list of names, got {shown(names)}")
+    _check_number(names, where, most)
+    return [_checked_name(name, where) for name in names]
 
 
 def _check_blocks(blocks: Any) -> None:
     """Only the type: whether patterns match is for `partition`, which has the model."""
-    patterns = blocks.values() if isinstance(blocks, Mapping) else blocks
     if isinstance(blocks, str):
         return
-    if not isinstance(patterns, Sequence) and not isinstance(blocks, Mapping):
+    if not isinstance(blocks, (Mapping, list, tuple)):
         raise ConfigError(
             f"blocks must be 'auto', 'paper', 'layers', or a list or dict of patterns, got "
-            f"{blocks!r}"[:300]
+            f"{shown(blocks)}"
         )
-    for pattern in patterns:
+    _check_number(blocks, "blocks", MAX_BLOCKS)
+    for pattern in blocks.values() if isinstance(blocks, Mapping) else blocks:
         several = [pattern] if isinstance(pattern, str) else pattern
-        if not isinstance(several, Sequence) or not all(isinstance(one, str) for one in several):
-            raise ConfigError(f"blocks: a pattern must be text, got {pattern!r}"[:300])
+        _checked_names(several, "blocks", MAX_PATTERNS)
 
 
 def _check_partition(partition: Any) -> None:
-    if not isinstance(partition, Mapping) or not all(
-        isinstance(name, str)
-        and isinstance(patterns, Sequence)
-        and not isinstance(patterns, str)
-        and all(isinstance(pattern, str) for pattern in patterns)
-        for name, patterns in partition.items()
-    ):
+    if not isinstance(partition, Mapping):
         raise ConfigError(
-            f"partition must be a dict of block name to list of patterns, got {partition!r}"[:300]
+            f"partition must be a dict of block name to list of names, got {shown(partition)}"
         )
+    _check_number(partition, "partition", MAX_BLOCKS)
+    for block, names in partition.items():
+        _checked_name(block, "partition")
+        _checked_names(names, f"partition[{shown(block)}]", MAX_PATTERNS)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .exceptions import GenotypeError
+from .exceptions import ConfigError, GenotypeError
+from .untrusted import parse_json, shown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -237,11 +238,11 @@ class Genotype:
         """
         if not isinstance(data, Mapping) or not {"importances", "freezing_threshold"} <= set(data):
             raise GenotypeError(
-                f"a genotype needs 'importances' and 'freezing_threshold', got {data!r}"[:300]
+                f"a genotype needs 'importances' and 'freezing_threshold', got {shown(data)}"
             )
         importances = data["importances"]
         if isinstance(importances, str) or not isinstance(importances, Iterable):
-            raise GenotypeError(f"importances must be a list of numbers, got {importances!r}"[:300])
+            raise GenotypeError(f"importances must be a list of numbers, got {shown(importances)}")
         return cls(tuple(importances), data["freezing_threshold"])
 
     def to_json(self) -> str:
@@ -256,18 +257,17 @@ class Genotype:
             GenotypeError: `text` is not JSON, or holds no genotype.
         """
         try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise GenotypeError(f"not JSON: {error}") from error
-        return cls.from_dict(data)
+            return cls.from_dict(parse_json(text, "the genotype"))
+        except ConfigError as error:
+            raise GenotypeError(str(error)) from error
 
 
 def _gene(value: Any, name: str) -> float:
     """Check one gene; `+ 0.0` turns -0.0 into 0.0, so that equal genes have equal keys."""
     if isinstance(value, (str, bool)) or not isinstance(value, (int, float, np.number)):
-        raise GenotypeError(f"{name} must be a number in [0, 1], got {value!r}"[:300])
+        raise GenotypeError(f"{name} must be a number in [0, 1], got {shown(value)}")
     if not 0.0 <= value <= 1.0:
-        raise GenotypeError(f"{name} must be in [0, 1], got {value}")
+        raise GenotypeError(f"{name} must be in [0, 1], got {shown(value)}")
     return float(value) + 0.0
 
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import copy
 import os
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import peft.mapping
 import torch
-from huggingface_hub import ModelCard, ModelCardData
 from peft import PeftConfig, PeftModel
 from torch import nn
 
-from .checkpoint import locate, read_adapter, write_adapter
+from .card import LIBRARY, adapter_body, is_repo_id, update_card
+from .checkpoint import read_adapter, write_adapter
 from .classification import labelled_output, takes_names
 from .config import BIOTUNE, BioTuneConfig
 from .exceptions import CheckpointError, ConfigError
+from .hub import fetch_card, push_directory
 from .tuner import BlockTuner
 
 
@@ -195,6 +198,92 @@ class BioTuneModel(PeftModel):  # type: ignore[misc]
             write_adapter(directory, self.biotune_state_dict(name, state_dict), config)
             config.save_pretrained(str(directory))
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload BioTune adapter",
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        **kwargs: Any,
+    ) -> str:
+        """Upload what `save_pretrained` writes, in one commit.
+
+        The text that people wrote into the repository's card is kept.
+
+        Args:
+            repo_id: `"user/name"`; the repository is made if needed.
+            commit_message, commit_description, private, token, revision, create_pr: see
+                [`push_directory`].
+            kwargs: of [`~BioTuneModel.save_pretrained`].
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            CheckpointError: the Hub can't be reached, or refuses.
+        """
+        kwargs.pop("max_shard_size", None)  # of transformers' own push_to_hub; this file is one
+        with tempfile.TemporaryDirectory() as directory:
+            fetch_card(repo_id, Path(directory), token=token, revision=revision)
+            self.save_pretrained(directory, **kwargs)
+            return push_directory(
+                directory,
+                repo_id,
+                files=("*",),
+                commit_message=commit_message,
+                commit_description=commit_description,
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        model_id: str | os.PathLike[str],
+        adapter_name: str = "default",
+        is_trainable: bool = False,
+        config: BioTuneConfig | None = None,
+        key_mapping: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> BioTuneModel:
+        """Put a saved adapter's blocks into their base model.
+
+        Args:
+            model: the base model; changed in place. If anything is wrong it stays as it is.
+            model_id: a local directory, or a repository on the Hub.
+            adapter_name: default `"default"`.
+            is_trainable: whether the blocks can be trained further.
+            config: instead of the one in the checkpoint.
+            key_mapping: see [`read_adapter`]; default: the base model's own.
+            kwargs: `subfolder`, `torch_device`, the arguments of `hf_hub_download` such as
+                `revision`, and for compatibility those of `PeftModel.from_pretrained`.
+
+        Raises:
+            CheckpointError: the checkpoint can't be read, or does not fit the base model.
+            ConfigError: its configuration is of another method, not valid, or does not fit.
+        """
+        hub_kwargs, _ = cls._split_kwargs(kwargs)
+        if config is None:
+            config = BioTuneConfig.from_pretrained(model_id, **hub_kwargs)
+        elif not isinstance(config, BioTuneConfig):
+            raise ConfigError(f"config must be a BioTuneConfig, got {type(config).__name__}")
+        config.inference_mode = not is_trainable
+        if key_mapping is None:
+            key_mapping = getattr(model, "_checkpoint_conversion_mapping", None)
+        with _as_before_on_failure(model):
+            wrapped = cls(model, config, adapter_name)
+            wrapped.load_adapter(
+                model_id, adapter_name, is_trainable, key_mapping=key_mapping, **kwargs
+            )
+        return wrapped
+
     def load_adapter(
         self,
         model_id: str | os.PathLike[str],
@@ -224,39 +313,61 @@ class BioTuneModel(PeftModel):  # type: ignore[misc]
                 are as before then.
         """
         hub_kwargs, _ = self._split_kwargs(kwargs)
-        if adapter_name not in self.peft_config:
-            locate(model_id, "adapter_config.json", **hub_kwargs)
-            config = BioTuneConfig.from_pretrained(str(model_id), **hub_kwargs)
+        is_new = adapter_name not in self.peft_config
+        if is_new:
+            config = BioTuneConfig.from_pretrained(model_id, **hub_kwargs)
             config.inference_mode = not is_trainable
             self.add_adapter(adapter_name, config)
-        tensors = read_adapter(
-            model_id,
-            self.base_model.adapter_tensors(adapter_name),
-            device=torch_device or "cpu",
-            key_mapping=key_mapping,
-            **hub_kwargs,
-        )
+        try:
+            tensors = read_adapter(
+                model_id,
+                self.base_model.adapter_tensors(adapter_name),
+                device=torch_device or "cpu",
+                key_mapping=key_mapping,
+                **hub_kwargs,
+            )
+        except CheckpointError:
+            if is_new:
+                self.base_model.delete_adapter(adapter_name)
+            raise
         self.base_model.store(adapter_name, tensors)
         if not is_trainable:
             self.eval()
         return nn.modules.module._IncompatibleKeys([], [])
 
     def create_or_update_model_card(self, output_dir: str) -> None:
-        """Write `README.md` with the blocks and rates, or add our tags to the one that is there."""
-        path = Path(output_dir) / "README.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write `README.md` with the blocks and rates, or renew that part of the one there.
+
+        What else stands in it is kept; a card without that part gets our tags only.
+        """
         config: BioTuneConfig = self.active_peft_config
-        if path.exists():
-            card = ModelCard.load(path)
-        else:
-            card = ModelCard.from_template(
-                ModelCardData(), template_str=_CARD, **_card_fields(self, config)
-            )
-        card.data["library_name"] = "hf_biotune"
-        card.data["tags"] = sorted({*(card.data.get("tags") or []), "biotune", "peft"})
-        if config.base_model_name_or_path and not os.path.isdir(config.base_model_name_or_path):
-            card.data["base_model"] = config.base_model_name_or_path
-        card.save(path)
+        metadata: dict[str, Any] = {"library_name": LIBRARY}
+        if is_repo_id(config.base_model_name_or_path):
+            metadata["base_model"] = config.base_model_name_or_path
+        body = adapter_body(
+            config.base_model_name_or_path,
+            self.base_model.partitions[self.active_adapter],
+            config.lr_multipliers,
+        )
+        update_card(output_dir, body, metadata, add_section=False)
+
+
+@contextmanager
+def _as_before_on_failure(model: nn.Module) -> Iterator[None]:
+    """Undo what wrapping does to a model, if loading its weights then fails."""
+    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    training = [(module, module.training) for module in model.modules()]
+    had_config = "peft_config" in model.__dict__
+    try:
+        yield
+    except BaseException:
+        for parameter, value in trainable:
+            parameter.requires_grad_(value)
+        for module, value in training:
+            module.training = value
+        if not had_config:
+            model.__dict__.pop("peft_config", None)
+        raise
 
 
 def _checkpoints_gradients(model: nn.Module) -> bool:
@@ -265,47 +376,6 @@ def _checkpoints_gradients(model: nn.Module) -> bool:
         if hasattr(type(model), name):
             return bool(getattr(model, name))
     return False
-
-
-_CARD = """---
-{{ card_data }}
----
-
-# BioTune adapter
-
-Some blocks of `{{ base_model }}` were fine-tuned, each at its own learning rate; the others are the
-base model's own. Trained: {{ trained }} of {{ total }} parameters ({{ share }}).
-
-| block | parameters | learning-rate multiplier |
-|---|---|---|
-{{ rows }}
-
-```python
-from hf_biotune import BioTuneModel
-
-model = BioTuneModel.from_pretrained(base_model, "this repository")
-```
-
-Made with hf_biotune. Method: BioTune (arXiv 2508.15367, 2601.11235).
-"""
-
-
-def _card_fields(model: BioTuneModel, config: BioTuneConfig) -> dict[str, str]:
-    blocks = model.base_model.partitions[model.active_adapter]
-    trained = sum(blocks[name].n_parameters for name in config.lr_multipliers)
-    multipliers = config.lr_multipliers
-    rows = [
-        f"| {block.name} | {block.n_parameters:,} | "
-        + (f"{multipliers[block.name]:.3g} |" if block.name in multipliers else "frozen |")
-        for block in blocks
-    ]
-    return {
-        "base_model": Path(config.base_model_name_or_path or "the base model").name,
-        "trained": f"{trained:,}",
-        "total": f"{blocks.n_parameters:,}",
-        "share": f"{trained / blocks.n_parameters:.2%}",
-        "rows": "\n".join(rows),
-    }
 
 
 def get_biotune_model(

@@ -12,64 +12,16 @@ from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 from .blocks import Partition, partition
+from .compatibility import check_base_model, check_block_names, check_stored_names, fresh_head
 from .config import BioTuneConfig
 from .exceptions import ConfigError
+from .markers import MARKERS, BlockMarker, markers_of
 
 _BATCH_NORM = nn.modules.batchnorm._NormBase
-
-
-class BlockMarker(nn.Module, BaseTunerLayer):  # type: ignore[misc]
-    """Stands for one block in PEFT's status calls; holds no parameter of its own.
-
-    Args:
-        tuner: the tuner that it belongs to.
-        block: the block's name.
-    """
-
-    adapter_layer_names = ("tuned_blocks",)
-    other_param_names = ()
-
-    def __init__(self, tuner: BlockTuner, block: str) -> None:
-        nn.Module.__init__(self)
-        # Not as an attribute of a module: the tuner would become its own descendant.
-        self.__dict__["_tuner_of_marker"] = tuner
-        self.block = block
-        self.merged_adapters: list[str] = []
-
-    @property
-    def _tuner(self) -> BlockTuner:
-        tuner: BlockTuner = self.__dict__["_tuner_of_marker"]
-        return tuner
-
-    @property
-    def tuned_blocks(self) -> nn.ModuleDict:
-        """The block's own parameters under the active adapter's name."""
-        holder = nn.Module()
-        for index, parameter in enumerate(self._tuner.block_parameters(self.block)):
-            holder.register_parameter(str(index), parameter)
-        return nn.ModuleDict({self._tuner.active_adapter: holder})
-
-    @property
-    def active_adapter(self) -> str:
-        """The name of the tuner's active adapter."""
-        name: str = self._tuner.active_adapter
-        return name
-
-    @property
-    def disable_adapters(self) -> bool:
-        """Whether the base model's weights are in place at the moment."""
-        return not self._tuner.enabled
-
-    def _get_available_adapters(self) -> set[str]:
-        return {
-            name
-            for name, config in self._tuner.peft_config.items()
-            if self.block in config.lr_multipliers
-        }
 
 
 class BlockTuner(BaseTuner):  # type: ignore[misc]
@@ -81,9 +33,12 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         adapter_name: the name of the adapter.
         keep_base_weights: whether to keep a copy of the selected blocks as they are now, which
             `disable_adapter`, `unload` and further adapters need. Default: `True`.
+        inject: whether there is no `BioTuneModel` around. `peft.inject_adapter_in_model` makes such
+            a tuner, and so does transformers' `model.load_adapter`. Default: `True`.
 
     Raises:
-        ConfigError: the configuration names no block, or one that the model doesn't have.
+        ConfigError: the configuration names no block, or one that the model doesn't have; the model
+            is quantised, or holds an injected adapter already.
     """
 
     prefix: str = "biotune_"
@@ -96,9 +51,11 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         peft_config: PeftConfig | dict[str, PeftConfig],
         adapter_name: str,
         keep_base_weights: bool = True,
+        inject: bool = True,
         **kwargs: Any,
     ) -> None:
         nn.Module.__init__(self)
+        check_base_model(model)
         config = peft_config if isinstance(peft_config, PeftConfig) else peft_config[adapter_name]
         self.model = model
         self.peft_config: dict[str, BioTuneConfig] = {}
@@ -107,6 +64,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.targeted_parameter_names: list[str] = []
         self.active_adapter = adapter_name
         self.enabled = True
+        self.is_injected = inject
         self._keeps_base = keep_base_weights
         # Tensor name -> value, for every tensor that some adapter trains.
         self._base_tensors: dict[str, torch.Tensor] = {}
@@ -117,6 +75,9 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self._rebuild_markers()
         # Where PEFT and transformers look for it.
         setattr(model, "peft_config", self.peft_config)  # noqa: B010 - not a tensor or module
+        if inject:
+            # Last, so that `model.train()` comes to them when all other modules are in train mode.
+            model.add_module(MARKERS, self.markers)
 
     # -- what belongs to an adapter -----------------------------------------------------------
 
@@ -126,10 +87,12 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         Raises:
             ConfigError: the configuration names no block, or one that the model doesn't have.
         """
+        if config.partition:
+            check_stored_names(self.model, config.partition)
         found = partition(self.model, config.partition or config.blocks)
-        _check_block_names(config, found)
+        check_block_names(config, found)
         if config.saved_blocks is None:
-            config.saved_blocks = self._fresh_head(config, found)
+            config.saved_blocks = fresh_head(self.model, config, found)
         config.partition = found.to_patterns()
         self.partitions[adapter_name] = found
         self.peft_config[adapter_name] = config
@@ -164,19 +127,6 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             if block in saved and name in persistent:
                 yield name, buffer
 
-    def _fresh_head(self, config: BioTuneConfig, found: Partition) -> list[str]:
-        """The last block, if it is frozen although it looks freshly initialised.
-
-        All libraries initialise the biases of a new classifier with zeros, and training moves them.
-        """
-        head = found[-1]
-        if head.name in config.lr_multipliers:
-            return []
-        parameters = dict(self.model.named_parameters())
-        biases = [parameters[name] for name in head.parameters if name.endswith("bias")]
-        fresh = bool(biases) and not any(bias.count_nonzero() for bias in biases)
-        return [head.name] if fresh else []
-
     # -- frozen means frozen --------------------------------------------------------------------
 
     def frozen_modules(self) -> Iterator[nn.Module]:
@@ -195,10 +145,14 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
     def train(self, mode: bool = True) -> BlockTuner:
         """As `nn.Module.train`, but frozen blocks stay in eval mode."""
         super().train(mode)
-        if mode and self.enabled:
-            for module in self.frozen_modules():
-                module.training = False
+        if mode:
+            self.keep_frozen()
         return self
+
+    def keep_frozen(self) -> None:
+        """Put what is frozen into eval mode, also while the adapter is disabled."""
+        for module in self.frozen_modules():
+            module.training = False
 
     def _apply_requires_grad(self, adapter_name: str, trainable: bool) -> None:
         for name, parameter in self.model.named_parameters():
@@ -289,7 +243,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             self._put_in(names[0])
             self._rebuild_markers()
         self._apply_requires_grad(names[0], not inference_mode)
-        self.train(self.training)
+        (self.model if self.is_injected else self).train(self.model.training)
 
     def set_requires_grad(
         self, adapter_names: str | Sequence[str], requires_grad: bool = True
@@ -318,12 +272,14 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             of_adapters.pop(adapter_name, None)
         needed = {name for other in others for name in self.tensor_names(other)}
         self._base_tensors = {n: t for n, t in self._base_tensors.items() if n in needed}
+        self._rebuild_markers()
 
     # -- PEFT's remaining contract ----------------------------------------------------------------
 
     def _rebuild_markers(self) -> None:
         names = self.peft_config[self.active_adapter].lr_multipliers
-        self.markers = nn.ModuleDict({name: BlockMarker(self, name) for name in names})
+        of_all = {block: None for c in self.peft_config.values() for block in c.lr_multipliers}
+        self.markers = markers_of(self, of_all)
         active = self.partitions[self.active_adapter]
         self.targeted_module_names = [m for name in names for m in active[name].modules]
         self.targeted_parameter_names = [p for name in names for p in active[name].parameters]
@@ -335,10 +291,18 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         """Blocks keep the base model's dtype."""
 
     def _unload_and_optionally_merge(
-        self, merge: bool = True, *args: Any, **kwargs: Any
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
     ) -> nn.Module:
         if merge:
             self.enable_adapter_layers()
+            if adapter_names is not None:
+                self.set_adapter(adapter_names)
+            if safe_merge:
+                self._check_finite()
         elif self.enabled:
             self._require_base("unload")
             self._take_out()
@@ -346,6 +310,14 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         if "peft_config" in model.__dict__:
             del model.peft_config
         return model
+
+    def _check_finite(self) -> None:
+        for name, tensor in self._tensors(self.active_adapter):
+            if not tensor.isfinite().all():
+                raise ConfigError(
+                    f"safe_merge: {name} of adapter {self.active_adapter!r} holds NaN or infinity; "
+                    f"the training diverged, so take an earlier checkpoint"
+                )
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
         """Tuned blocks are always merged: they are the model's own weights."""
@@ -357,17 +329,49 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             "for the base model's outputs, or unload() for the base model"
         )
 
+    # What `peft.get_peft_model_state_dict` and its counterpart ask; the FSDP checkpoints of
+    # Accelerate and `save_pretrained` of a model with an injected adapter go through them.
 
-def _check_block_names(config: BioTuneConfig, found: Partition) -> None:
-    names = ", ".join(found.names)
-    if not config.lr_multipliers:
-        raise ConfigError(
-            f"lr_multipliers is empty, so nothing would be trained; name at least one of this "
-            f"model's blocks: {names}"
-        )
-    for field_name in ("lr_multipliers", "saved_blocks"):
-        for block in getattr(config, field_name) or ():
-            if block not in found.names:
-                raise ConfigError(
-                    f"{field_name}: no block is named {block!r}; this model's blocks are: {names}"
-                )
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, torch.Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, torch.Tensor]:
+        names = set(tuner_of(model).tensor_names(adapter_name))
+        return {
+            key: value
+            for key, value in state_dict.items()
+            if key.removeprefix("base_model.model.") in names
+        }
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        return key
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        return state_dict
+
+
+def tuner_of(model: nn.Module) -> BlockTuner:
+    """The tuner of a `BioTuneModel`, or of a model that an adapter was injected into.
+
+    Raises:
+        ConfigError: the model holds no BioTune adapter.
+    """
+    for module in model.modules():
+        if isinstance(module, BlockTuner):
+            return module
+        if isinstance(module, BlockMarker):
+            return module._tuner
+    raise ConfigError(f"{type(model).__name__} holds no BioTune adapter")

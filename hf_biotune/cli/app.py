@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 console = Console()
 error_console = Console(stderr=True)
+# The exit status that typer gives to Ctrl-C.
+INTERRUPTED = 130
 
 
 def _version(show: bool) -> None:
@@ -207,12 +209,13 @@ def main() -> None:
     except BioTuneError as error:
         error_console.print("[bold red]error:[/]", str(error), soft_wrap=True, highlight=False)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        error_console.print(
-            "stopped; every finished individual is kept. Go on with the same command:\n  "
-            + _command_line(),
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-        raise SystemExit(130) from None
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            error_console.print(
+                "stopped; every finished individual is kept. Go on with the same command:\n  "
+                + _command_line(),
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
+        raise

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..genotype import Genotype
 from . import breeding
 from .generation import Generation
 from .operators import FloatArray
@@ -44,11 +45,13 @@ class Nursery:
         n_genes: number of blocks + 1.
         seed: not negative.
         spread: whether generation 0 fills the space evenly, instead of being drawn from U[0, 1].
+        first: the individuals of generation 0's first slots.
     """
 
     n_genes: int
     seed: int
     spread: bool
+    first: tuple[Genotype, ...] = ()
 
     def candidates(self, generation: Generation, slot: int, size: int) -> list[Candidate]:
         """Candidates for a slot.
@@ -78,6 +81,8 @@ class Nursery:
 
     def initial(self, slot: int) -> FloatArray:
         """An individual of generation 0. Shape (n_genes,)."""
+        if slot < len(self.first):
+            return np.asarray(self.first[slot].to_array())
         if self.spread:
             return breeding.spread_individual(self.n_genes, self.seed, slot)
         generator = self._generator(_SLOT_STREAM, 0, slot)

@@ -58,6 +58,8 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
             space evenly.
         n_candidates: for each training, if `surrogate` is set; at least 1.
         max_attempts: trials that may fail before their slot is given up; at least 1.
+        first: genotypes of generation 0's first individuals, at most `population_size`. Unlike
+            enqueued trials they keep their places when a search is interrupted and goes on.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -89,6 +91,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         surrogate: bool = True,
         n_candidates: int = 200,
         max_attempts: int = 3,
+        first: Sequence[Genotype] = (),
     ) -> None:
         self.block_names = _checked_names(block_names)
         _check_integer("n_elites", n_elites, 1)
@@ -103,8 +106,20 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         self.scheme = Scheme(population_size, n_elites, n_folds)
         self.seed = seed
         self.max_attempts = max_attempts
-        self._nursery = Nursery(len(self.block_names) + 1, seed, spread=surrogate)
+        self._nursery = Nursery(
+            len(self.block_names) + 1, seed, spread=surrogate, first=self._checked_first(first)
+        )
         self._screening = Screening(n_candidates) if surrogate else None
+
+    def _checked_first(self, first: Sequence[Genotype]) -> tuple[Genotype, ...]:
+        if len(first) > self.scheme.population_size:
+            raise ConfigError(
+                f"first may hold at most population_size = {self.scheme.population_size} "
+                f"genotypes, got {len(first)}"
+            )
+        for genotype in first:
+            plans.parameters_of(genotype, self.block_names)  # raises unless it has a gene a block
+        return tuple(first)
 
     # What Optuna calls -------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 from transformers import TrainingArguments
 
@@ -21,7 +22,6 @@ from ..evolution import (
     BioTuneSampler,
     Plan,
     genotype_of,
-    parameters_of,
     plan_of,
     suggest_genotype,
 )
@@ -35,7 +35,6 @@ from .fitness import (
     FitnessResult,
     SeedRun,
     StoppingRule,
-    accelerator_for,
 )
 from .folds import Split, folds
 from .halving import is_kept, rung_epoch
@@ -80,8 +79,7 @@ class SearchEngine:
         self._search = search
         self._listener = listener
         self._metric = resolve_metric(search.metric, search.greater_is_better)
-        accelerator = accelerator_for(args)
-        pool = BaseModelPool(model_init, accelerator.device)
+        pool = BaseModelPool(model_init, args.device)
         self._partition = partition(pool.model, blocks)
         for name in search.always_train:
             self._partition[name]  # raises for an unknown block
@@ -96,7 +94,6 @@ class SearchEngine:
             args,
             self._metric,
             StoppingRule(search.patience, search.patience_from),
-            accelerator,
         )
         self._folds: list[Split] = folds(
             train.labels.numpy(),
@@ -112,7 +109,15 @@ class SearchEngine:
             n_folds=len(self._folds),
             seed=search.seed,
             surrogate=search.surrogate,
+            first=self._first(),
         )
+
+    def _first(self) -> list[Genotype]:
+        """The seeded individuals; as many as the population holds."""
+        if not self._search.seeded_start:
+            return []
+        points = list(starting_points(self._partition).values())
+        return points[: self._search.population_size]
 
     # -- the study ------------------------------------------------------------------------------
 
@@ -126,14 +131,11 @@ class SearchEngine:
                 direction="maximize" if self._metric.greater_is_better else "minimize",
                 load_if_exists=True,
             )
-        except (ValueError, ImportError, OSError) as error:
+        except (ValueError, ImportError, OSError, SQLAlchemyError) as error:
             raise ConfigError(f"storage {storage!r} can't be opened: {error}") from error
         claim(self._study, self._identity)
         self._choose_layout()
         self._fail_orphans()
-        if self._search.seeded_start and not self._study.trials:
-            for genotype in starting_points(self._partition).values():
-                self._study.enqueue_trial(parameters_of(genotype, self._partition.names))
 
     def _choose_layout(self) -> None:
         layout = self._search.memory_layout
@@ -147,7 +149,7 @@ class SearchEngine:
                         evaluator.pool.restore(0),
                         evaluator.train,
                         evaluator.args.per_device_train_batch_size,
-                        evaluator.accelerator.device,
+                        evaluator.args.device,
                     ),
                 )
             layout = self._study.user_attrs[LAYOUT_KEY]

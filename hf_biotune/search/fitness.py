@@ -158,7 +158,6 @@ class FitnessEvaluator:
         args: learning rate, epochs, batch size, optimizer, schedule, precision, as for `Trainer`.
         metric: the score.
         stopping: when a training ends early.
-        accelerator: default: one made from `args`.
     """
 
     def __init__(
@@ -169,7 +168,6 @@ class FitnessEvaluator:
         args: TrainingArguments,
         metric: Metric,
         stopping: StoppingRule = StoppingRule(),
-        accelerator: Accelerator | None = None,
     ) -> None:
         self.pool = pool
         self.train = train
@@ -177,7 +175,6 @@ class FitnessEvaluator:
         self.args = args
         self.metric = metric
         self.stopping = stopping
-        self.accelerator = accelerator or accelerator_for(args)
         self.epochs = math.ceil(args.num_train_epochs)
 
     def evaluate(
@@ -231,12 +228,14 @@ class FitnessEvaluator:
         base = self.pool.restore(seed)
         set_seed(seed)
         wrapped = get_biotune_model(base, config, keep_base_weights=False)
+        # A new one each time: it holds on to what it prepares, and letting it go costs less than
+        # the garbage collection of `free_memory`.
+        self._accelerator = accelerator_for(self.args)
         self._trained_parameters = wrapped.get_nb_trainable_parameters()[0]
         try:
             curve, stopped = self._train(wrapped, seed, train, validation, after_epoch)
         finally:
             wrapped.merge_and_unload()
-            self.accelerator.free_memory()
         scores = [epoch.score for epoch in curve]
         score = self.metric.worst
         if stopped != "diverged":
@@ -277,7 +276,7 @@ class FitnessEvaluator:
             num_training_steps=steps,
             scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
         )
-        prepared: tuple[nn.Module, Any, Any] = self.accelerator.prepare(
+        prepared: tuple[nn.Module, Any, Any] = self._accelerator.prepare(
             wrapped, optimizer, scheduler
         )
         return prepared
@@ -298,21 +297,21 @@ class FitnessEvaluator:
     ) -> float:
         """One pass over the training samples. Returns the mean loss of its steps."""
         model.train()
-        device = self.accelerator.device
+        device = self._accelerator.device
         total = torch.zeros((), device=device)
         batches = torch.split(epoch_order(len(train), seed, epoch), self._batch_size)
         for indices in batches:
             for micro in torch.split(indices, self.args.per_device_train_batch_size):
                 batch = train.batch(micro, device=device)
                 labels = batch.pop("labels")
-                with self.accelerator.autocast():
+                with self._accelerator.autocast():
                     logits = logits_of(model, batch)
                 loss = loss_of(logits, labels, self.args.label_smoothing_factor)
                 loss = loss * (len(micro) / len(indices))
-                self.accelerator.backward(loss)
+                self._accelerator.backward(loss)
                 total += loss.detach()
             if self.args.max_grad_norm:
-                self.accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
+                self._accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
@@ -321,9 +320,9 @@ class FitnessEvaluator:
     def _record(
         self, model: nn.Module, validation: EncodedSplit, train_loss: float, rate: float
     ) -> EpochRecord:
-        with self.accelerator.autocast():
+        with self._accelerator.autocast():
             logits = predict(
-                model, validation, self.args.per_device_eval_batch_size, self.accelerator.device
+                model, validation, self.args.per_device_eval_batch_size, self._accelerator.device
             )
         finite = bool(torch.isfinite(logits).all())
         return EpochRecord(

@@ -122,6 +122,29 @@ def test_enqueued_genotypes_come_first_and_the_rest_of_generation_0_is_filled() 
     assert plans(study)[6].generation == 1
 
 
+def test_first_genotypes_take_the_first_slots_of_generation_0() -> None:
+    first = (Genotype((0.1, 0.1, 0.1, 0.5), 0.2), Genotype((0.5,) * 4, 0.0))
+    study, plain = new_study(first=first), new_study()
+    for each in (study, plain):
+        run(each, 7)
+    assert tuple(genotype_of(trial, BLOCKS) for trial in study.trials[:2]) == first
+    assert [(plan.slot, plan.role) for plan in plans(study)[:6]] == [
+        (slot, "initial") for slot in range(6)
+    ]
+    assert [plan.genes for plan in plans(study)[2:6]] == [plan.genes for plan in plans(plain)[2:6]]
+
+
+def test_more_first_genotypes_than_a_population_holds_are_an_error() -> None:
+    first = [Genotype((0.5,) * 4, 0.0)] * 7
+    with pytest.raises(ConfigError, match="at most population_size = 6 genotypes, got 7"):
+        new_study(first=first)
+
+
+def test_first_genotypes_of_another_model_are_an_error() -> None:
+    with pytest.raises(GenotypeError, match="2 importance genes but there are 4 blocks"):
+        new_study(first=[Genotype((0.5, 0.5), 0.0)])
+
+
 def test_genotypes_enqueued_later_take_no_elites_slot() -> None:
     study = new_study()
     run(study, 6)

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from searches import BLOCKS, course, journal, new_study, run, score_of
 
 from hf_biotune.evolution import plan_of, suggest_genotype
+from hf_biotune.genotype import Genotype
 
 PRESETS = pytest.mark.parametrize(
     "arguments",
@@ -89,6 +90,18 @@ def test_an_enqueued_trial_that_was_killed_is_repeated() -> None:
     run(killed, 19)
     # The next in the queue comes first, so the order differs, but nothing else does.
     assert sorted(course(killed), key=lambda row: row[:2]) == course(undisturbed)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_first_genotypes_keep_their_places_when_one_is_killed(stop: int) -> None:
+    first = [Genotype((gene,) * 4, 0.5) for gene in (0.6, 0.7, 0.8)]
+    undisturbed, killed = new_study(first=first), new_study(first=first)
+    run(undisturbed, 16)
+
+    run(killed, stop)
+    killed.tell(killed.ask(), state=TrialState.FAIL)
+    run(killed, 16 - stop)
+    assert course(killed) == course(undisturbed)
 
 
 def test_an_orphan_that_nobody_marks_as_failed_holds_nobody_up() -> None:

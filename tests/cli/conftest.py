@@ -1,0 +1,32 @@
+"""A tiny model directory and image folder, as a user has them on disk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from small import digits_split, small_resnet
+from transformers import ConvNextImageProcessor
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("models") / "small-resnet"
+    torch.manual_seed(0)
+    small_resnet().save_pretrained(directory)
+    ConvNextImageProcessor(size={"shortest_edge": 16}, crop_pct=1.0).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "digits"
+    for split, first in (("train", 0), ("validation", 20), ("test", 40)):
+        data = digits_split(per_class=4, first=first)
+        for number, (pixels, label) in enumerate(
+            zip(data.inputs["pixel_values"], data.labels.tolist(), strict=True)
+        ):
+            folder = root / split / f"digit{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    return root

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from PIL import Image
+from transformers import AutoModelForImageClassification
+
+from hf_biotune import BioTuneModel, __version__
+from hf_biotune.cli import main
+
+TINY = [
+    *("--epochs", "2"),
+    *("--batch-size", "20"),
+    *("--population-size", "5"),
+    *("--budget", "8"),
+    "--cpu",
+]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line as typed; returns exit status, output and errors."""
+
+    def typed(*words):
+        monkeypatch.setattr("sys.argv", ["hf-biotune", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return typed
+
+
+@pytest.fixture
+def source(model_directory, image_folder):
+    return ["--model", model_directory, "--dataset", image_folder]
+
+
+def test_version_and_help(run):
+    assert run("--version")[1].strip() == __version__
+    status, output, _ = run("--help")
+    assert status == 0
+    assert len(output.splitlines()) <= 30
+    for command in ("blocks", "search", "train", "tune"):
+        assert command in output
+
+
+def test_blocks_prints_every_block_with_its_parameters(run):
+    status, output, _ = run("blocks", "timm:resnet18")
+    assert status == 0
+    for text in ("stem", "layer1", "layer4", "head", "513,000", "8,393,728"):
+        assert text in output
+
+
+def test_tune_does_the_whole_job(run, source, tmp_path):
+    out = tmp_path / "out"
+    status, output, errors = run("tune", *source, "--output-dir", out, *TINY)
+    assert status == 0, errors
+    for file in ("best_config.json", "study.journal", "history.csv", "report.html"):
+        assert (out / file).stat().st_size > 0
+    for picture in ("evolution", "individuals", "blocks", "comparison"):
+        with Image.open(out / f"{picture}.png") as image:
+            assert image.width > 400
+    assert "full fine-tuning" in output
+    assert not list(out.glob("checkpoints-*"))
+    report = (out / "report.html").read_text()
+    assert "hf-biotune tune --model" in report
+
+    config = json.loads((out / "best_config.json").read_text())
+    history = pd.read_csv(out / "history.csv")
+    assert set(config["lr_multipliers"]) <= {"stem", "layer1", "layer2", "layer3", "layer4", "head"}
+    assert {"trial", "generation", "score", "multiplier:head"} <= set(history.columns)
+
+    base = AutoModelForImageClassification.from_pretrained(source[1])
+    tuned = BioTuneModel.from_pretrained(base, str(out / "adapter"))
+    assert tuned.active_peft_config.lr_multipliers == config["lr_multipliers"]
+
+    comparison = pd.read_json(out / "comparison.json")
+    assert comparison.method.tolist() == ["linear probe", "full fine-tuning", "BioTune"]
+    assert all(len(scores) == 3 for scores in comparison.test_scores)
+
+
+def test_search_then_train_gives_an_adapter(run, source, tmp_path):
+    status, output, errors = run("search", *source, "--output-dir", tmp_path, *TINY)
+    assert status == 0, errors
+    assert "winner" in output
+    status, output, errors = run(
+        *("train", *source, "--config", tmp_path / "best_config.json"),
+        *("--output-dir", tmp_path / "trained", "--epochs", 2, "--cpu"),
+    )
+    assert status == 0, errors
+    assert "epoch 2/2" in output
+    assert "test macro_accuracy: 0." in output
+    assert (tmp_path / "trained" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_searching_again_goes_on_with_what_is_there(run, source, tmp_path):
+    run("search", *source, "--output-dir", tmp_path, *TINY)
+    status, output, _ = run("search", *source, "--output-dir", tmp_path, *TINY)
+    assert status == 0
+    assert "going on after" in output
+    assert "individual  " not in output.split("going on after")[1].split("finalist")[0]
+
+
+def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
+    run("search", *source, "--output-dir", tmp_path, *TINY)
+    status, _, errors = run("search", *source, "--output-dir", tmp_path, *TINY, "--seed", 3)
+    assert status == 2
+    assert "seed (there 0, here 3)" in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "./no/such/model"], "no image processor './no/such/model'"),
+        (["--dataset", "./no/such/data"], "no data set at './no/such/data'"),
+        (["--label-column", "species"], "species"),
+        (["--blocks", "classifier,layer9"], "no module or parameter matches 'layer9'"),
+        (["--budget", "soon"], "budget must be a number of trainings or a time"),
+        (["--budget", "0"], "budget must be greater than 0"),
+        (["--population-size", "4"], "population_size must be at least n_elites + 2 = 5, got 4"),
+        (["--metric", "auc"], "metric must be one of macro_accuracy, accuracy, f1, loss"),
+        (["--train-fraction", "0"], "train_fraction"),
+        (["--norm-statistics", "moving"], "norm_statistics must be one of 'train', 'frozen'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_without_a_traceback(run, source, tmp_path, options, message):
+    command = ["search", *source, "--output-dir", tmp_path, *TINY, *options]
+    status, _, errors = run(*command)
+    assert status == 2
+    assert errors.startswith("error:")
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_a_corrupt_image_is_named_and_can_be_skipped(run, source, image_folder, tmp_path):
+    broken = tmp_path / "digits"
+    shutil.copytree(image_folder, broken)
+    victim = sorted((broken / "train" / "digit3").glob("*.png"))[0]
+    victim.write_bytes(victim.read_bytes()[:60])
+    command = ["search", "--model", source[1], "--dataset", broken, "--output-dir", tmp_path / "o"]
+    status, _, errors = run(*command, *TINY)
+    assert status == 2
+    assert victim.name in errors
+    status, _, errors = run(*command, *TINY, "--skip-bad-images")
+    assert status == 0, errors
+
+
+def test_an_interrupt_says_how_to_go_on(run, source, tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hf_biotune.search.biotune_search", interrupt)
+    status, _, errors = run("search", *source, "--output-dir", tmp_path, *TINY)
+    assert status == 130
+    assert "Go on with the same command:" in errors
+    assert f"--output-dir {tmp_path}" in errors
+
+
+def test_train_refuses_a_file_that_is_no_configuration(run, source, tmp_path):
+    (tmp_path / "config.json").write_text("[1, 2]")
+    status, _, errors = run("train", *source, "--config", tmp_path / "config.json")
+    assert status == 2
+    assert errors.startswith("error:")

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import optuna
+import pytest
+from small import digits_split, small_resnet
+
+from hf_biotune import SearchConfig, biotune_search
+from hf_biotune.exceptions import ConfigError, DataError, PartitionError, StudyMismatchError
+from hf_biotune.search import SearchListener, default_training_arguments
+from hf_biotune.search.history import fitness_of, was_trained
+
+
+def arguments(directory=None, **overrides):
+    settings = {"num_train_epochs": 3, "per_device_train_batch_size": 20, "use_cpu": True}
+    return default_training_arguments(
+        None if directory is None else str(directory), **{**settings, **overrides}
+    )
+
+
+SEARCH = SearchConfig(
+    budget=None,
+    generations=1,
+    population_size=5,
+    n_elites=1,
+    seeds=(1, 2),
+    n_finalists=2,
+    memory_layout="contiguous",
+    surrogate=False,
+)
+
+
+@pytest.fixture
+def search(digits_train, digits_validation):
+    def run(config=SEARCH, directory=None, args=None, **kwargs):
+        return biotune_search(
+            kwargs.pop("model_init", small_resnet),
+            kwargs.pop("train", digits_train),
+            digits_validation,
+            args or arguments(directory),
+            config,
+            storage=None if directory else optuna.storages.InMemoryStorage(),
+            **kwargs,
+        )
+
+    return run
+
+
+class StopAt(SearchListener):
+    """Interrupts the search in the middle of a training, as Ctrl-C does."""
+
+    def __init__(self, trial: int, epoch: int = 1) -> None:
+        self.trial, self.epoch, self.now = trial, epoch, -1
+
+    def on_trial_begin(self, number, generation, role):
+        self.now = number
+
+    def on_epoch_end(self, seed, curve, epochs):
+        if self.now == self.trial and len(curve) == self.epoch:
+            raise KeyboardInterrupt
+
+
+def table(result):
+    """What must not depend on where a search was interrupted: all but numbers and times."""
+    frame = result.history[result.history.state != "failed"].copy()
+    renumbered = {number: position for position, number in enumerate(frame.trial)}
+    frame["parents"] = [[renumbered[p] for p in parents] for parents in frame.parents]
+    return frame.drop(columns=["trial", "seconds"]).reset_index(drop=True)
+
+
+def test_a_search_finds_the_best_of_what_it_tried(search):
+    result = search()
+    assert len(result.history) == 5 + 2 + 4  # first generation, two refinements, offspring
+    scores = {f.trial: f.fitness.score for f in result.finalists}
+    assert result.best_score == max(scores.values()) == scores[result.best_trial]
+    assert [len(f.fitness.runs) for f in result.finalists] == [2, 2]
+    assert list(result.best_config.lr_multipliers) == [
+        name for name in result.partition.names if name in result.best_config.lr_multipliers
+    ]
+    decoded = result.best_genotype.decode(result.partition)
+    assert result.best_config.lr_multipliers == decoded
+
+
+def test_the_first_three_individuals_are_what_people_try_by_hand(search):
+    history = search().history
+    multipliers = history[[f"multiplier:{name}" for name in ("stem", "layer3", "head")]]
+    assert multipliers.iloc[0].isna().tolist() == [True, True, False]  # linear probe
+    assert multipliers.iloc[1].tolist() == [1.0, 1.0, 1.0]  # full fine-tuning
+    assert multipliers.iloc[2].isna().tolist() == [True, False, False]  # last half
+
+
+def test_the_same_seed_gives_the_same_search(search):
+    assert table(search()).equals(table(search()))
+
+
+def test_another_seed_gives_another_search(search):
+    assert not table(search()).equals(table(search(replace(SEARCH, seed=1))))
+
+
+@pytest.mark.parametrize("trial", [0, 3, 6])
+def test_an_interrupted_search_goes_on_and_ends_as_the_uninterrupted_one(search, tmp_path, trial):
+    with pytest.raises(KeyboardInterrupt):
+        search(directory=tmp_path, listener=StopAt(trial))
+    resumed = search(directory=tmp_path)
+    uninterrupted = search()
+    assert table(resumed).equals(table(uninterrupted))
+    assert resumed.best_config.lr_multipliers == uninterrupted.best_config.lr_multipliers
+    assert resumed.best_score == uninterrupted.best_score
+
+
+def test_a_finished_search_is_not_trained_again(search, tmp_path):
+    first = search(directory=tmp_path)
+
+    class NoTraining(SearchListener):
+        def on_trial_begin(self, number, generation, role):
+            raise AssertionError("trained again")
+
+    second = search(directory=tmp_path, listener=NoTraining())
+    assert table(first).equals(table(second))
+
+
+def test_a_trial_left_running_by_a_killed_process_is_tried_again(search, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        search(directory=tmp_path, listener=StopAt(2))
+    # A killed process can't even mark its trial as failed.
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
+    )
+    study = optuna.load_study(study_name="hf_biotune", storage=storage)
+    storage.create_new_trial(study._study_id)
+    assert table(search(directory=tmp_path)).equals(table(search()))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"args": {"learning_rate": 0.5}}, "learning_rate (there 0.001, here 0.5)"),
+        ({"config": {"seed": 9}}, "seed (there 0, here 9)"),
+        ({"blocks": "layers"}, "partition (there"),
+        ({"train": digits_split(per_class=3, first=0)}, "training data (there"),
+        ({"model_init": lambda: small_resnet().half().float()}, "model (there"),
+    ],
+)
+def test_a_directory_with_another_study_is_refused_with_the_difference(
+    search, tmp_path, change, named
+):
+    search(directory=tmp_path)
+    config = replace(SEARCH, **change.pop("config", {}))
+    args = arguments(tmp_path, **change.pop("args", {}))
+    with pytest.raises(StudyMismatchError) as error:
+        search(config, directory=tmp_path, args=args, **change)
+    assert named in str(error.value)
+    assert "Give another output directory" in str(error.value)
+
+
+def test_a_larger_budget_continues_the_same_study(search, tmp_path):
+    first = search(directory=tmp_path)
+    more = search(replace(SEARCH, generations=2), directory=tmp_path)
+    assert len(more.history) > len(first.history)
+
+
+def test_a_study_that_was_not_made_by_a_search_is_refused(search, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'other.db'}"
+    study = optuna.create_study(study_name="hf_biotune", storage=storage, direction="maximize")
+    study.optimize(lambda trial: 1.0, n_trials=1)
+    with pytest.raises(StudyMismatchError, match="1 trials that were not made by biotune_search"):
+        biotune_search(
+            small_resnet,
+            digits_split(3, 0),
+            digits_split(3, 10),
+            arguments(tmp_path),
+            SEARCH,
+            storage=storage,
+        )
+
+
+def test_halving_prunes_and_pruned_individuals_do_not_win(search):
+    result = search(replace(SEARCH, generations=2))
+    states = set(result.history.state)
+    assert "pruned" in states
+    pruned = result.history[result.history.state == "pruned"]
+    assert (pruned.epochs == 1).all()  # a third of three
+    assert result.best_trial not in set(pruned.trial)
+
+
+def test_without_halving_everything_is_trained_to_its_end(search):
+    result = search(replace(SEARCH, halving=False, patience=None))
+    assert set(result.history.state) <= {"complete", "reused"}
+    assert set(result.history.epochs) <= {3, 0}
+
+
+def test_what_was_scored_before_costs_nothing(search):
+    with_memo = search(replace(SEARCH, generations=3, halving=False))
+    reused = with_memo.history[with_memo.history.state == "reused"]
+    assert (reused.trainings == 0).all()
+    scores = dict(zip(with_memo.history.trial, with_memo.history.score, strict=True))
+    for trial in with_memo.study.trials:
+        if "reused_from" in trial.user_attrs:
+            assert trial.value == scores[trial.user_attrs["reused_from"]]
+
+
+def test_a_budget_of_trainings_is_kept(search):
+    config = replace(SEARCH, budget=6, generations=None, n_finalists=1)
+    result = search(config)
+    # One finalist needs one more seed; the individual in flight may overshoot by one training.
+    assert 4 <= result.trainings <= 7
+
+
+def test_a_budget_of_minutes_ends_the_search(search):
+    result = search(replace(SEARCH, budget="0.02m", generations=None, n_finalists=0))
+    assert 1 <= len(result.history) < 60
+
+
+def test_folds_rotate_and_elites_are_scored_again(search):
+    paper = SearchConfig.paper(
+        population_size=4, n_elites=1, generations=2, seeds=(1, 2), seeds_per_individual=2
+    )
+    result = search(replace(paper, memory_layout="contiguous"), args=arguments(num_train_epochs=1))
+    history = result.history
+    assert history.groupby("generation").fold.unique().map(list).tolist() == [[0], [1], [0]]
+    assert (history[history.role == "rescore"].groupby("generation").size() == 1).all()
+    assert history.trainings.tolist() == pytest.approx([2 * 0.5] * len(history))
+
+
+def test_always_train_rules_out_a_frozen_block(search):
+    result = search(replace(SEARCH, always_train=("head",)))
+    assert result.history["multiplier:head"].notna().all()
+
+
+def test_an_unknown_block_to_always_train_is_refused(search):
+    with pytest.raises(PartitionError, match="no block is named 'tail'"):
+        search(replace(SEARCH, always_train=("tail",)))
+
+
+def test_a_loss_is_minimised(search):
+    result = search(replace(SEARCH, metric="loss"))
+    trained = [t for t in result.study.trials if was_trained(t)]
+    best = sorted(fitness_of(t).score for t in trained)[: len(result.finalists)]
+    assert sorted(f.fitness.runs[0].score for f in result.finalists) == best
+
+
+def test_a_random_frozen_head_is_saved_with_the_winner(search):
+    class HeadOnly(SearchListener):
+        pass
+
+    result = search(replace(SEARCH, generations=0, population_size=8), listener=HeadOnly())
+    # Every tensor of this model is random, so every frozen block must be saved.
+    frozen = set(result.partition.names) - set(result.best_config.lr_multipliers)
+    assert set(result.best_config.saved_blocks) == frozen
+
+
+def test_a_class_with_fewer_samples_than_folds_is_refused(search):
+    with pytest.raises(DataError, match=r"class '0' has 1 sample\(s\) in train, fewer than the 2"):
+        search(SearchConfig.paper(), train=digits_split(per_class=1, first=0))
+
+
+def test_an_unwritable_output_directory_is_refused(search, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    with pytest.raises(ConfigError, match=r"output_dir .* can't be written to"):
+        search(directory=blocked)
+
+
+def test_a_storage_that_optuna_does_not_know_is_refused(digits_train, digits_validation):
+    with pytest.raises(ConfigError, match="storage 'nonsense://x' can't be opened"):
+        biotune_search(
+            small_resnet,
+            digits_train,
+            digits_validation,
+            arguments(),
+            SEARCH,
+            storage="nonsense://x",
+        )
+
+
+def test_listeners_hear_of_every_individual_and_the_share_spent_grows(search):
+    class Hear(SearchListener):
+        def __init__(self):
+            self.reports, self.begun, self.ended = [], 0, 0
+
+        def on_search_begin(self, partition, budget, finished_trials):
+            self.begun += 1
+
+        def on_trial_end(self, report):
+            self.reports.append(report)
+
+        def on_search_end(self):
+            self.ended += 1
+
+    heard = Hear()
+    result = search(replace(SEARCH, budget=20, generations=1), listener=heard)
+    assert (heard.begun, heard.ended) == (1, 1)
+    assert [report.number for report in heard.reports] == result.history.trial.tolist()
+    shares = [report.share_spent for report in heard.reports]
+    assert shares == sorted(shares)
+    best = [report.best_score for report in heard.reports if not math.isnan(report.best_score)]
+    assert best == sorted(best)
