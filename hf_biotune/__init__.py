@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .registration import register_when_peft_is_imported
+
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
@@ -56,3 +58,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
+
+
+# PEFT's and transformers' own loaders open our checkpoints from now on.
+register_when_peft_is_imported()

@@ -29,7 +29,7 @@ _END = "<!-- hf_biotune: end -->"
 _LONGEST = 300
 # What Markdown gives a meaning within a line; HTML, tables and formulas are part of it on the Hub.
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
-_SIGNS = re.compile(r"([\\`*_\[\]{}()#!~$^])")
+_SIGNS = re.compile(r"([\\`*_\[\]~$])")
 _LINK = re.compile(r"://|www\.|@", re.IGNORECASE)
 
 

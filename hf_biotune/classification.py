@@ -6,7 +6,7 @@ One place for what `Trainer`, the search loop, the final evaluation and ensemble
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,12 @@ def takes_names(model: nn.Module) -> bool:
     """
     parameters = inspect.signature(model.forward).parameters
     return "labels" in parameters or "pixel_values" in parameters or "input_ids" in parameters
+
+
+def takes_keywords(model: nn.Module, names: Iterable[str]) -> bool:
+    """Whether a model's `forward` knows all of these keyword arguments."""
+    parameters = inspect.signature(model.forward).parameters
+    return set(names) <= set(parameters)
 
 
 def logits_of(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import nn
 
 from .blocks import Partition
@@ -74,14 +75,32 @@ def check_block_names(config: BioTuneConfig, found: Partition) -> None:
 
 
 def fresh_head(model: nn.Module, config: BioTuneConfig, found: Partition) -> list[str]:
-    """The last block, if it is frozen although it looks freshly initialised.
-
-    All libraries initialise the biases of a new classifier with zeros, and training moves them.
-    """
+    """The last block, if it is frozen although its classifier looks freshly initialised."""
     head = found[-1]
     if head.name in config.lr_multipliers:
         return []
-    parameters = dict(model.named_parameters())
-    biases = [parameters[name] for name in head.parameters if name.endswith("bias")]
-    fresh = bool(biases) and not any(bias.count_nonzero() for bias in biases)
-    return [head.name] if fresh else []
+    modules = dict(model.named_modules())
+    holders = {name.rpartition(".")[0] for name in head.parameters}
+    return [head.name] if any(_looks_fresh(modules[name]) for name in holders) else []
+
+
+def _looks_fresh(layer: nn.Module) -> bool:
+    """Whether a linear layer or convolution is as libraries initialise it.
+
+    Most set its biases to zero, which training changes. The others (torchvision, ResNets of
+    transformers) leave torch's default, which draws weights and biases evenly from [-b, b] with
+    b = 1 / sqrt(inputs); training spreads them beyond. One that was hardly trained is taken for
+    fresh, which costs a warning and some bytes; the reverse would lose weights.
+    """
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    if not isinstance(weight, torch.Tensor) or not isinstance(bias, torch.Tensor):
+        return False
+    if weight.ndim < 2 or weight.is_meta:
+        return False
+    if not bool(bias.any()):
+        return True
+    bound = weight[0].numel() ** -0.5
+    # Half precision rounds some up; an even spread has a deviation of b / sqrt(3).
+    largest = max(weight.abs().max().item(), bias.abs().max().item())
+    spread = weight.float().std().item()
+    return bool(largest <= 1.01 * bound and spread > 0.8 * bound / 3**0.5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
             (`"train"`, the default) or keeps them (`"frozen"`). In frozen blocks it never moves.
         saved_blocks: frozen blocks that a checkpoint holds all the same, because the base model's
             own checkpoint doesn't: a freshly initialised head. Default `None`: the last block, if
-            it is frozen and its biases are all zero.
+            it is frozen and its classifier is as libraries initialise it.
         genotype: the genes that this configuration was decoded from, as
             [`Genotype.to_dict`] gives them; `None` for one that was written by hand.
         partition: the blocks as they were found, `{block name: [names]}`. Filled in by
@@ -240,18 +241,17 @@ def _check_inherited(config: BioTuneConfig) -> None:
         raise ConfigError(
             f"inference_mode must be true or false, got {shown(config.inference_mode)}"
         )
-    # PEFT's auto classes import the module that stands here.
-    if config.auto_mapping is not None:
-        library = (
-            config.auto_mapping.get("parent_library")
-            if isinstance(config.auto_mapping, Mapping)
-            else None
+    # PEFT's auto classes import the module that stands here, and call the class.
+    mapping = config.auto_mapping
+    if mapping is not None and not (
+        isinstance(mapping, Mapping)
+        and re.fullmatch(r"transformers(\.\w+)*", str(mapping.get("parent_library")))
+        and re.fullmatch(r"\w+", str(mapping.get("base_model_class")))
+    ):
+        raise ConfigError(
+            f"auto_mapping must name a module of transformers as its parent_library, and a class "
+            f"in it, got {shown(mapping)}; set it to null and load the base model yourself"
         )
-        if not isinstance(library, str) or library.split(".")[0] != "transformers":
-            raise ConfigError(
-                f"auto_mapping must name a module of transformers as its parent_library, got "
-                f"{shown(config.auto_mapping)}; set it to null and load the base model yourself"
-            )
 
 
 def _checked_multipliers(multipliers: Any) -> dict[str, float]:

@@ -190,11 +190,14 @@ def _explained(what: str, verb: str, revision: str | None) -> Iterator[None]:
     """Turn what the Hub's client raises into a `CheckpointError`."""
     try:
         yield
-    except (HTTPError, OSError, EntryNotFoundError, HFValidationError) as error:
-        raise CheckpointError(f"{what} can't be {verb}: {_reason(error, revision)}") from error
+    except (HTTPError, OSError, EntryNotFoundError, HFValidationError, RuntimeError) as error:
+        # The upload of large files runs in threads, whose errors come wrapped.
+        cause = error.__cause__ if isinstance(error, RuntimeError) else None
+        reason = _reason(cause or error, revision)
+        raise CheckpointError(f"{what} can't be {verb}: {reason}") from error
 
 
-def _reason(error: Exception, revision: str | None) -> str:
+def _reason(error: BaseException, revision: str | None) -> str:
     """What is wrong, and the remedy."""
     if isinstance(error, HFValidationError):
         return (
@@ -225,7 +228,7 @@ _REASONS: dict[int | None, str] = {
 }
 
 
-def _other_reason(error: Exception, status: int | None) -> str:
+def _other_reason(error: BaseException, status: int | None) -> str:
     if status is not None and status >= 500:
         return f"the Hub failed ({status}); nothing was changed, try again later"
     if isinstance(error, (LocalEntryNotFoundError, HTTPError)) and status is None:
@@ -233,5 +236,5 @@ def _other_reason(error: Exception, status: int | None) -> str:
     return f"{_first_line(error)}; check the name, the token and the connection"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:300]

@@ -1,7 +1,8 @@
 """`BlockMarker`: what PEFT and transformers see of a block that is trained in place.
 
-Their status calls, `disable_adapter` and transformers' own adapter methods look for `BaseTunerLayer`
-modules. Nothing is wrapped here, so each trained block has a marker that answers for it.
+Their status calls, `disable_adapter` and transformers' own adapter methods look for modules of
+class `BaseTunerLayer`. Nothing is wrapped here, so each trained block has a marker that answers for
+it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from .exceptions import ConfigError
 if TYPE_CHECKING:
     from .tuner import BlockTuner
 
-MARKERS = "biotune_markers"
-"""The sub-module that an injected adapter adds to the base model; it holds no tensor."""
+MARKERS = "tuned_block_markers"
+"""The sub-module that an injected adapter adds to the base model; it holds no tensor.
+
+PEFT passes over modules whose name contains the method's prefix, `biotune_`, so this one must not.
+"""
 
 
 class BlockMarker(nn.Module, BaseTunerLayer):  # type: ignore[misc]
@@ -94,6 +98,11 @@ class BlockMarker(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         """Let all blocks of the active adapter get gradients, or none."""
         self._tuner.set_requires_grad(adapter_names, requires_grad)
 
+    def requires_grad_(self, requires_grad: bool = True) -> BlockMarker:
+        """Let all blocks of the active adapter get gradients, or none."""
+        self._tuner.set_requires_grad(self._tuner.active_adapter, requires_grad)
+        return self
+
     def delete_adapter(self, adapter_name: str) -> None:
         """Not possible where transformers loaded the adapter.
 
@@ -111,6 +120,7 @@ class BlockMarker(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         super().train(mode)
         if mode and self._tuner.is_injected:
             self._tuner.keep_frozen()
+            self._tuner.freeze_parameters()
         return self
 
 

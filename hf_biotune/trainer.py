@@ -27,6 +27,7 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
     def __init__(self, arguments: ArgumentsHolder) -> None:
         self._arguments = arguments
         self._optimizer: torch.optim.Optimizer | None = None
+        self._rates: dict[str, float] = {}
 
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -56,6 +57,13 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
                     f"or start anew"
                 )
 
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the rates of this step down; the scheduler has moved on when they are logged."""
+        if self._optimizer is not None:
+            self._rates = _rates(self._optimizer)
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -67,9 +75,30 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
         """Add each block's current rate beside Trainer's own `learning_rate` (group 0 only)."""
         if logs is None or "learning_rate" not in logs or self._optimizer is None:
             return
-        for group in self._optimizer.param_groups:
-            if "block" in group:
-                logs[f"lr/{group['block']}"] = float(group["lr"])
+        rates = self._rates or _rates(self._optimizer)
+        logs.update(rates)
+        # Trainer has copied `logs` into its history by now.
+        if state.log_history and "learning_rate" in state.log_history[-1]:
+            state.log_history[-1].update(rates)
+
+
+def _rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    return {
+        f"lr/{group['block']}": float(group["lr"])
+        for group in optimizer.param_groups
+        if "block" in group
+    }
+
+
+class _FirstInFront(list[TrainerCallback]):
+    """Callbacks of which the first comes before Trainer's own, which it puts in front otherwise.
+
+    The reporting ones (TensorBoard, Weights & Biases) are among these, and see only what is in the
+    logs when their turn comes.
+    """
+
+    def __radd__(self, own: list[TrainerCallback]) -> list[TrainerCallback]:
+        return [*self[:1], *own, *self[1:]]
 
 
 def biotune_trainer_kwargs(
@@ -98,5 +127,5 @@ def biotune_trainer_kwargs(
     arguments = ArgumentsHolder()
     return {
         "optimizer_cls_and_kwargs": (BioTuneOptimizerFactory, {"arguments": arguments}),
-        "callbacks": [BioTuneCallback(arguments), *callbacks],
+        "callbacks": _FirstInFront([BioTuneCallback(arguments), *callbacks]),
     }

@@ -16,7 +16,6 @@ from transformers import TrainingArguments
 from .baselines import baseline_config
 from .blocks import BlockSpec, Partition
 from .config import BioTuneConfig
-from .exceptions import ConfigError
 from .report import ReportData, write_report
 from .search import (
     DataSplits,
@@ -148,14 +147,7 @@ def read_config(path: str | Path) -> BioTuneConfig:
     Raises:
         ConfigError: there is no such file, or it holds no configuration.
     """
-    try:
-        values = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no configuration at {str(path)!r}: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{str(path)!r} holds no configuration but a {type(values).__name__}")
-    config: BioTuneConfig = BioTuneConfig.from_peft_type(**values)
-    return config
+    return BioTuneConfig.from_peft_type(**BioTuneConfig.from_json_file(path))
 
 
 def _final_runs(

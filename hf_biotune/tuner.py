@@ -154,6 +154,15 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         for module in self.frozen_modules():
             module.training = False
 
+    def freeze_parameters(self) -> None:
+        """Freeze what the active adapter doesn't train.
+
+        transformers makes new parameters of the tensors in a checkpoint, and these want gradients.
+        """
+        for name, parameter in self.model.named_parameters():
+            if not self.is_trained_parameter(name):
+                parameter.requires_grad_(False)
+
     def _apply_requires_grad(self, adapter_name: str, trainable: bool) -> None:
         for name, parameter in self.model.named_parameters():
             trained = trainable and self.is_trained_parameter(name, adapter_name)
@@ -190,6 +199,10 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             self._write(tensors)
         else:
             self._stored[adapter_name] = {name: value.clone() for name, value in tensors.items()}
+
+    def base_tensors(self) -> dict[str, torch.Tensor]:
+        """The base model's weights, as far as they are kept."""
+        return dict(self._base_tensors)
 
     def adapter_tensors(self, adapter_name: str) -> dict[str, torch.Tensor]:
         """The weights of an adapter, wherever they are at the moment."""

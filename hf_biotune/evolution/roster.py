@@ -72,6 +72,11 @@ class Roster:
     def claim(self, generation: int, number: int, *, enqueued: bool = False) -> int:
         """The slot of a new trial: the first free one, past the last if all are taken.
 
+        No storage of Optuna can claim atomically. Within a generation, no two running trials get
+        the same slot. At its end they may, if both are planned within the same few milliseconds
+        and a third one still believes that the generation isn't complete: then a training is done
+        twice, and nothing worse.
+
         Args:
             generation: which the trial belongs to.
             number: of the trial. Trials that were made before it and are being planned right now

@@ -1,5 +1,6 @@
-"""The report of a search: figures, one self-contained HTML page, and a Markdown table."""
+"""The report of a search: figures, one self-contained HTML page, a Markdown table, a model card."""
 
+from .card import write_model_card
 from .data import ReportData
 from .html import write_report
 from .plots import plot_blocks, plot_comparison, plot_evolution, plot_individuals
@@ -12,5 +13,6 @@ __all__ = [
     "plot_comparison",
     "plot_evolution",
     "plot_individuals",
+    "write_model_card",
     "write_report",
 ]
