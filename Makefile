@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/installed
 demo: $(INSTALLED)
 	$(BIN)/python examples/prepare_demo.py --output demo --only efficientnet-lite0 --only mnist-200
 	$(BIN)/hf-biotune tune --model demo/efficientnet-lite0 --dataset demo/mnist-200 \
-		--image-size 48 --budget 20 --output-dir demo/tuned
+		--image-size 48 --budget 24 --output-dir demo/tuned
 
 ## Everything that must hold: lint, types, architecture, tests.
 test: lint types imports tests

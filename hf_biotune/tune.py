@@ -14,9 +14,9 @@ from torch import nn
 from transformers import TrainingArguments
 
 from .baselines import baseline_config
-from .blocks import BlockSpec, Partition
+from .blocks import BlockSpec
 from .config import BioTuneConfig
-from .report import ReportData, write_report
+from .report import ReportData, write_model_card, write_report
 from .search import (
     DataSplits,
     FineTuner,
@@ -55,14 +55,16 @@ class Provenance:
     """Where a run came from, for its report.
 
     Args:
-        model: name of the pre-trained model.
+        model: name of the pre-trained model, for titles.
         dataset: name of the data set.
         command: the line that runs it again.
+        model_id: the Hub id or local directory that the model is loaded from.
     """
 
     model: str
     dataset: str
     command: str
+    model_id: str | None = None
 
 
 def tune(
@@ -123,8 +125,13 @@ def tune(
     runs = _final_runs(methods, tuner, seeds, listener)
     comparison = compare_runs(runs, methods, result, args)
     comparison.to_json(directory / "comparison.json", orient="records", indent=2)
-    adapter = _save_adapter(runs[OURS], search, directory / "adapter", provenance)
-    report = write_report(directory, _report_data(result, comparison, args, search, provenance))
+    best = _best_run(runs[OURS], search)
+    best.model.active_peft_config.base_model_name_or_path = provenance.model_id
+    adapter = directory / "adapter"
+    best.model.save_pretrained(adapter)
+    page = _report_data(result, comparison, args, search, provenance, data.train.n_classes)
+    report = write_report(directory, page)
+    write_model_card(directory, page, base_model=provenance.model_id, seed=best.seed)
     return TuneResult(result, comparison, adapter, report)
 
 
@@ -200,18 +207,14 @@ def compare_runs(
     return pd.DataFrame(rows)
 
 
-def _save_adapter(
-    runs: Sequence[FineTuneResult], search: SearchConfig, directory: Path, provenance: Provenance
-) -> Path:
-    """Save the adapter of the seed with the best validation score."""
+def _best_run(runs: Sequence[FineTuneResult], search: SearchConfig) -> FineTuneResult:
+    """The run of the seed with the best validation score; of equal ones the first."""
     metric = resolve_metric(search.metric, search.greater_is_better)
     best = runs[0]
     for run in runs[1:]:
         if metric.is_better(run.validation_score, best.validation_score):
             best = run
-    best.model.active_peft_config.base_model_name_or_path = provenance.model
-    best.model.save_pretrained(directory)
-    return directory
+    return best
 
 
 def _report_data(
@@ -220,6 +223,7 @@ def _report_data(
     args: TrainingArguments,
     search: SearchConfig,
     provenance: Provenance,
+    n_classes: int,
 ) -> ReportData:
     metric = resolve_metric(search.metric, search.greater_is_better)
     return ReportData(
@@ -235,7 +239,7 @@ def _report_data(
         comparison=comparison,
         facts=_facts(result, args, search),
         command=provenance.command,
-        python=_loading_snippet(provenance, result.partition),
+        python=_loading_snippet(provenance, n_classes),
     )
 
 
@@ -265,11 +269,12 @@ def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) 
     }
 
 
-def _loading_snippet(provenance: Provenance, partition: Partition) -> str:
+def _loading_snippet(provenance: Provenance, n_classes: int) -> str:
+    name = provenance.model_id or provenance.model
     return (
         "from transformers import AutoModelForImageClassification\n"
         "from hf_biotune import BioTuneModel\n\n"
         "base = AutoModelForImageClassification.from_pretrained(\n"
-        f"    {provenance.model!r}, num_labels=..., ignore_mismatched_sizes=True\n)\n"
+        f"    {name!r}, num_labels={n_classes}, ignore_mismatched_sizes=True\n)\n"
         'model = BioTuneModel.from_pretrained(base, "adapter").merge_and_unload()'
     )

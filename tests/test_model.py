@@ -13,6 +13,7 @@ import wrapped
 from peft import LoraConfig, PeftModel, get_layer_status, get_model_status
 from torch import nn
 from wrapped import (
+    CHECKPOINTING,
     batch,
     bert,
     images,
@@ -416,7 +417,7 @@ def test_gradient_checkpointing_gives_every_trained_tensor_a_gradient(make, reen
 @pytest.mark.parametrize("make", [vit, bert])
 def test_gradient_checkpointing_that_was_on_before_wrapping_is_seen(make):
     base = make()
-    base.activation_checkpointing_enable({"use_reentrant": True})
+    getattr(base, f"{CHECKPOINTING}_enable")({"use_reentrant": True})
 
     model = quiet_wrap(base, BioTuneConfig(lr_multipliers=dict.fromkeys(LAST_TWO[make], 1.0)))
 

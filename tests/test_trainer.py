@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from wrapped import (
+    CHECKPOINTING,
     LABELS,
     bert,
     images,
@@ -309,8 +310,7 @@ def test_gradient_checkpointing_changes_no_weight(tmp_path, make, reentrant):
         tmp_path,
         make,
         {block: 1.0, "head": 1.0},
-        activation_checkpointing=True,
-        activation_checkpointing_kwargs={"use_reentrant": reentrant},
+        **{CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrant": reentrant}},
         **arguments,
     )
     checkpointed.train()

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
     ViTConfig,
@@ -18,6 +19,12 @@ from transformers import (
 )
 
 LABELS = 3
+# Renamed between transformers 5.20 and 5.23.
+CHECKPOINTING = (
+    "activation_checkpointing"
+    if hasattr(PreTrainedModel, "activation_checkpointing_enable")
+    else "gradient_checkpointing"
+)
 
 
 def resnet() -> nn.Module:

@@ -92,7 +92,8 @@ class Run:
 
     def provenance(self, command: str) -> Provenance:
         """Where this run came from."""
-        return Provenance(Path(self.options["model"]).name, self.data.name, command)
+        model = self.options["model"]
+        return Provenance(Path(model).name, self.data.name, command, model)
 
     def print_winner(self, console: Console, result: SearchResult) -> None:
         """The winner's blocks, and what finding it cost."""

@@ -102,6 +102,9 @@ class FineTuner:
         set_seed(seed)
         base = self._model_init()
         base.to(memory_format=self._layout)
+        # Some transformers classifiers say that they use the number of items in a batch and don't:
+        # with gradient accumulation, `Trainer` would then scale their gradients up.
+        setattr(base, "accepts_loss_kwargs", False)  # noqa: B010 - not a tensor or module
         model = get_biotune_model(base, copy.deepcopy(config), keep_base_weights=False)
         curve = _Curve(self._metric, self._stopping, on_epoch)
         output_dir = self._args.output_dir

@@ -63,7 +63,7 @@ def test_tune_does_the_whole_job(run, source, tmp_path):
     out = tmp_path / "out"
     status, output, errors = run("tune", *source, "--output-dir", out, *TINY)
     assert status == 0, errors
-    for file in ("best_config.json", "study.journal", "history.csv", "report.html"):
+    for file in ("best_config.json", "study.journal", "history.csv", "report.html", "README.md"):
         assert (out / file).stat().st_size > 0
     for picture in ("evolution", "individuals", "blocks", "comparison"):
         with Image.open(out / f"{picture}.png") as image:
