@@ -108,7 +108,7 @@ def tune(
         listener=listener,
     )
     directory = Path(args.output_dir)
-    write_search(result, directory)
+    write_search(result, directory, provenance.command)
     methods = {
         name: baseline_config(name, result.partition, norm_statistics=search.norm_statistics)
         for name in COMPARED
@@ -135,17 +135,20 @@ def tune(
     return TuneResult(result, comparison, adapter, report)
 
 
-def write_search(result: SearchResult, directory: Path) -> None:
-    """Write `best_config.json` and `history.csv`.
+def write_search(result: SearchResult, directory: Path, command: str = "") -> None:
+    """Write `best_config.json`, `history.csv`, and `reproduce.sh` if the command is known.
 
     Args:
         result: of a search.
         directory: made if needed.
+        command: the line that runs it again.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = result.best_config.to_dict()
     (directory / "best_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     result.history.to_csv(directory / "history.csv", index=False)
+    if command:
+        (directory / "reproduce.sh").write_text(f"#!/bin/sh\n{command}\n")
 
 
 def read_config(path: str | Path) -> BioTuneConfig:

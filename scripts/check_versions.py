@@ -20,14 +20,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS = ("peft==0.18.1", "peft==0.19.1", "peft==0.20.0", "peft==0.21.2")
+ROWS = (
+    "peft==0.18.1",
+    "peft==0.19.1",
+    "peft==0.20.0",
+    "peft==0.21.2",
+    "transformers==5.18.0",
+    "timm==1.0.16",
+    "peft==0.18.1 transformers==5.18.0 timm==1.0.16",
+)
 TESTS = tuple(
     f"tests/test_{name}.py"
     for name in (
         "checkpoint",
         "config",
         "export",
+        "injected_adapters",
         "model",
+        "model_adapters",
+        "model_copies",
+        "model_gradients",
         "optim",
         "registration",
         "trainer",

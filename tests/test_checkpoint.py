@@ -4,45 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 
 import pytest
 import torch
+import wrapped
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from wrapped import (
-    bert,
+    LAST_TWO,
     logits,
     quiet_wrap,
     resnet,
     same,
-    sequential,
     snapshot,
-    timm_resnet,
-    torchvision_resnet,
     train,
-    vit,
 )
 
 from hf_biotune import BioTuneConfig, BioTuneModel
 from hf_biotune.checkpoint import HEADER_KEY, WEIGHTS_NAME, write_adapter
 from hf_biotune.exceptions import CheckpointError
 
-LAST_TWO = {
-    resnet: ("stage1", "head"),
-    vit: ("layer2", "head"),
-    bert: ("layer1", "head"),
-    timm_resnet: ("layer4", "head"),
-    torchvision_resnet: ("layer4", "head"),
-    sequential: ("layer3", "head"),
-}
-
-
-def tuned(make=resnet, *blocks: str, **kwargs) -> BioTuneModel:
-    blocks = blocks or LAST_TWO[make]
-    model = quiet_wrap(make(), BioTuneConfig(lr_multipliers=dict.fromkeys(blocks, 0.5), **kwargs))
-    train(model)
-    return model
+tuned = partial(wrapped.tuned, rate=0.5)
 
 
 @pytest.mark.parametrize("make", LAST_TWO, ids=lambda make: make.__name__)

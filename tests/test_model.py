@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import multiprocessing
-import pickle
 import re
 
 import pytest
 import torch
-import wrapped
-from peft import LoraConfig, PeftModel, get_layer_status, get_model_status
+from peft import LoraConfig, PeftModel, get_model_status
 from torch import nn
 from wrapped import (
-    CHECKPOINTING,
+    LAST_TWO,
     batch,
     bert,
     images,
@@ -26,29 +22,13 @@ from wrapped import (
     timm_resnet,
     torchvision_resnet,
     train,
+    tuned,
     vit,
 )
 
 from hf_biotune import BioTuneConfig, BioTuneModel, get_biotune_model
 from hf_biotune.exceptions import ConfigError
 
-
-def tuned(make=resnet, blocks=("stage1", "head"), **kwargs) -> BioTuneModel:
-    """A wrapped model after three training steps."""
-    config = BioTuneConfig(lr_multipliers=dict.fromkeys(blocks, 1.0), **kwargs)
-    model = quiet_wrap(make(), config)
-    train(model)
-    return model
-
-
-LAST_TWO = {
-    resnet: ("stage1", "head"),
-    vit: ("layer2", "head"),
-    bert: ("layer1", "head"),
-    timm_resnet: ("layer4", "head"),
-    torchvision_resnet: ("layer4", "head"),
-    sequential: ("layer3", "head"),
-}
 ALL = pytest.mark.parametrize("make", LAST_TWO, ids=lambda make: make.__name__)
 
 
@@ -311,7 +291,7 @@ def test_training_mode_while_disabled_moves_no_statistics():
 
 @ALL
 def test_merging_gives_the_plain_model_with_the_tuned_weights(make):
-    model = tuned(make, LAST_TWO[make])
+    model = tuned(make)
     base, expected = model.get_base_model(), logits(model)
 
     merged = model.merge_and_unload(safe_merge=True)
@@ -381,339 +361,3 @@ def test_merge_adapter_does_nothing_and_unmerge_adapter_explains():
     assert same(snapshot(model.get_base_model()), expected)
     with pytest.raises(ConfigError, match=r"can't be unmerged; use disable_adapter\(\)"):
         model.unmerge_adapter()
-
-
-# -- gradients -----------------------------------------------------------------------------------
-
-
-def test_set_requires_grad_freezes_and_thaws_the_trained_blocks():
-    model = tuned()
-    trained = model.get_nb_trainable_parameters()[0]
-
-    model.set_requires_grad("default", False)
-    assert model.get_nb_trainable_parameters()[0] == 0
-    model.set_requires_grad("default")
-    assert model.get_nb_trainable_parameters()[0] == trained
-
-
-def tensors_without_gradient(model: BioTuneModel) -> list[str]:
-    model.train()
-    model(**batch(model)).loss.backward()
-    return [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-
-
-@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
-@pytest.mark.parametrize("reentrant", [True, False])
-@pytest.mark.parametrize("make", [vit, bert])
-def test_gradient_checkpointing_gives_every_trained_tensor_a_gradient(make, reentrant):
-    last = LAST_TWO[make]
-    model = quiet_wrap(make(), BioTuneConfig(lr_multipliers=dict.fromkeys(last, 1.0)))
-
-    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-
-    assert tensors_without_gradient(model) == []
-
-
-@pytest.mark.parametrize("make", [vit, bert])
-def test_gradient_checkpointing_that_was_on_before_wrapping_is_seen(make):
-    base = make()
-    getattr(base, f"{CHECKPOINTING}_enable")({"use_reentrant": True})
-
-    model = quiet_wrap(base, BioTuneConfig(lr_multipliers=dict.fromkeys(LAST_TWO[make], 1.0)))
-
-    assert tensors_without_gradient(model) == []
-
-
-def test_checkpointing_without_reentry_sends_no_gradient_into_the_frozen_prefix():
-    model = quiet_wrap(bert(), BioTuneConfig(lr_multipliers={"head": 1.0}))
-    model.gradient_checkpointing_enable()
-    embedded = []
-    embedding = model.get_base_model().get_input_embeddings()
-    embedding.register_forward_hook(lambda module, inputs, output: embedded.append(output))
-
-    assert tensors_without_gradient(model) == []
-    assert not embedded[0].requires_grad
-
-
-def test_input_gradients_that_a_user_enabled_stay_enabled():
-    base = bert()
-    base.enable_input_require_grads()
-    embedded = []
-    model = quiet_wrap(base, BioTuneConfig(lr_multipliers={"head": 1.0}))
-    base.get_input_embeddings().register_forward_hook(lambda m, i, o: embedded.append(o))
-
-    model(**batch(model))
-
-    assert embedded[0].requires_grad
-    model.enable_input_require_grads()  # reaches the base model through the wrapper
-
-
-def test_a_model_without_gradient_checkpointing_says_so():
-    model = quiet_wrap(sequential(), BioTuneConfig(lr_multipliers={"head": 1.0}))
-
-    with pytest.raises(ConfigError, match="Sequential has no gradient checkpointing"):
-        model.gradient_checkpointing_enable()
-
-
-def test_timm_models_checkpoint_without_reentry_only():
-    model = quiet_wrap(timm_resnet(), BioTuneConfig(lr_multipliers={"layer4": 1.0}))
-
-    with pytest.raises(ConfigError, match="pass use_reentrant=False"):
-        model.gradient_checkpointing_enable({"use_reentrant": True})
-    model.gradient_checkpointing_enable()
-    model.train()
-    model(**batch(model))["loss"].backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-
-
-# -- copies, dtypes, compilers -----------------------------------------------------------------
-
-
-def test_a_deep_copy_is_independent_and_its_markers_are_its_own():
-    model = tuned()
-    expected = snapshot(model.get_base_model())
-
-    other = copy.deepcopy(model)
-    train(other)
-
-    assert same(snapshot(model.get_base_model()), expected)
-    assert other.base_model.markers["head"]._tuner is other.base_model
-    assert other.get_base_model().peft_config is other.peft_config
-    with other.disable_adapter():
-        assert same(snapshot(model.get_base_model()), expected)
-        assert torch.equal(logits(other), logits(resnet()))
-
-
-def test_a_pickled_model_is_whole():
-    model = tuned()
-
-    other = pickle.loads(pickle.dumps(model))
-
-    assert torch.equal(logits(other), logits(model))
-    assert other.peft_config == model.peft_config
-    with other.disable_adapter():
-        assert torch.equal(logits(other), logits(resnet()))
-
-
-def _logits_in_a_process(model: BioTuneModel) -> torch.Tensor:
-    torch.set_num_threads(1)
-    return wrapped.logits(model)
-
-
-@pytest.mark.slow
-def test_a_model_goes_into_a_spawned_process():
-    model = tuned()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert torch.equal(pool.apply(_logits_in_a_process, (model,)), logits(model))
-
-
-@pytest.mark.parametrize("cast", ["half", "bfloat16"])
-def test_lower_precision_keeps_swapping_exact(cast):
-    model = getattr(tuned(), cast)()
-    base = getattr(resnet(), cast)()
-    expected = snapshot(model.get_base_model())
-
-    with model.disable_adapter():
-        assert same(snapshot(model.get_base_model()), snapshot(base))
-
-    assert same(snapshot(model.get_base_model()), expected)
-    assert {p.dtype for p in model.parameters()} == {
-        getattr(torch, cast.replace("half", "float16"))
-    }
-
-
-def test_a_bfloat16_adapter_is_saved_and_loaded_in_its_own_precision(tmp_path):
-    model = tuned().bfloat16()
-    model.save_pretrained(tmp_path)
-
-    loaded = BioTuneModel.from_pretrained(resnet().bfloat16(), tmp_path)
-
-    assert same(snapshot(loaded), snapshot(model))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("make", [resnet, vit, timm_resnet])
-def test_a_compiled_model_gives_the_same_logits_and_trains(make, backend):
-    model = tuned(make, LAST_TWO[make])
-    expected = logits(model)
-    compiled = torch.compile(model, backend=backend)
-
-    assert torch.allclose(logits(compiled), expected, atol=1e-6)
-    compiled.train()
-    output = compiled(**batch(model))
-    (output["loss"] if isinstance(output, dict) else output.loss).backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    torch._dynamo.reset()
-
-
-# -- several adapters --------------------------------------------------------------------------
-
-
-def two_adapters() -> BioTuneModel:
-    model = tuned()
-    model.add_adapter("b", BioTuneConfig(lr_multipliers={"stage0": 1.0, "stage1": 2.0}))
-    return model
-
-
-def test_a_new_adapter_starts_from_the_base_weights_and_is_not_active():
-    model = two_adapters()
-    first = logits(model)
-
-    assert model.active_adapters == ["default"]
-    model.set_adapter("b")
-    assert torch.equal(logits(model), logits(resnet()))
-    model.set_adapter("default")
-    assert torch.equal(logits(model), first)
-
-
-def test_adapters_are_trained_in_turn_and_swapped_exactly():
-    model = two_adapters()
-    first = snapshot(model.get_base_model())
-    model.set_adapter("b")
-    train(model)
-    second = snapshot(model.get_base_model())
-
-    model.set_adapter("default")
-    assert same(snapshot(model.get_base_model()), first)
-    model.set_adapter("b")
-    assert same(snapshot(model.get_base_model()), second)
-    with model.disable_adapter():
-        assert same(snapshot(model.get_base_model()), snapshot(resnet()))
-
-
-def test_each_adapter_trains_its_own_blocks_and_freezes_the_rest():
-    model = two_adapters()
-    blocks = model.base_model.partitions["default"]
-
-    model.set_adapter("b")
-    assert {blocks.block_of_parameter(n) for n, p in model.get_base_model().named_parameters() if
-            p.requires_grad} == {"stage0", "stage1"}  # fmt: skip
-    model.train()
-    assert not model.get_base_model().classifier.training
-    assert model.get_base_model().resnet.encoder.stages[0].training
-    model.set_adapter("default", inference_mode=True)
-    assert model.get_nb_trainable_parameters()[0] == 0
-
-
-def test_only_tensors_of_trained_blocks_are_held_beside_the_model():
-    model = two_adapters()
-    tuner, blocks = model.base_model, model.base_model.partitions["default"]
-
-    model.set_adapter("b")
-
-    held = {block for name in tuner.base_tensors() for block in [block_of(blocks, name)]}
-    assert held == {"stage0", "stage1", "head"}
-    assert set(tuner._stored) == {"default"}
-    assert {block_of(blocks, name) for name in tuner._stored["default"]} == {"stage1", "head"}
-
-
-def block_of(blocks, name: str) -> str:
-    return blocks.block_of_module(name.rpartition(".")[0])
-
-
-def test_loading_under_a_name_swaps_as_if_it_were_alone(tmp_path):
-    model, other = tuned(), quiet_wrap(resnet(), BioTuneConfig(lr_multipliers={"stem": 1.0}))
-    train(other)
-    other.save_pretrained(tmp_path)
-    first = logits(model)
-
-    model.load_adapter(tmp_path, adapter_name="b")
-
-    assert torch.equal(logits(model), first)
-    model.set_adapter("b")
-    assert torch.equal(logits(model), logits(other))
-    model.set_adapter("default")
-    assert torch.equal(logits(model), first)
-
-
-def test_adapters_of_different_partitions_live_on_one_base():
-    model = tuned(bert, ("layer1", "head"))
-    first = snapshot(model.get_base_model())
-    model.add_adapter(
-        "fine",
-        BioTuneConfig(blocks={"low": r"bert\.encoder\.layer\.0", "up": "bert.pooler"},
-                      lr_multipliers={"up": 1.0}),
-    )  # fmt: skip
-    model.set_adapter("fine")
-    train(model)
-    second = snapshot(model.get_base_model())
-
-    model.set_adapter("default")
-    assert same(snapshot(model.get_base_model()), first)
-    model.set_adapter("fine")
-    assert same(snapshot(model.get_base_model()), second)
-    assert {s.name for s in get_layer_status(model)} == {
-        "markers.layer1",
-        "markers.head",
-        "markers.up",
-    }
-    assert get_model_status(model).available_adapters == ["default", "fine"]
-
-
-def test_deleting_the_active_adapter_makes_the_first_other_one_active():
-    model = two_adapters()
-    model.set_adapter("b")
-    train(model)
-
-    model.delete_adapter("b")
-
-    assert model.active_adapter == "default"
-    assert list(model.peft_config) == ["default"]
-    assert {s.name for s in model.get_layer_status()} == {"markers.stage1", "markers.head"}
-    assert torch.equal(logits(model), logits(tuned()))
-    assert "stage0" not in {
-        block_of(model.base_model.partitions["default"], n) for n in model.base_model.base_tensors()
-    }
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda m: m.set_adapter("c"), "no adapter is named 'c'; this model's adapters are"),
-        (lambda m: m.set_adapter(["default", "b"]), "exactly one adapter can be active"),
-        (lambda m: m.delete_adapter("c"), "no adapter is named 'c'"),
-        (
-            lambda m: m.add_adapter("b", BioTuneConfig(lr_multipliers={"head": 1.0})),
-            "an adapter named 'b' exists already",
-        ),
-        (lambda m: m.add_adapter("c", LoraConfig()), "takes BioTuneConfig adapters only"),
-        (lambda m: m.add_weighted_adapter(["default", "b"], [1, 1], "c"), "not possible"),
-        (
-            lambda m: m(images(2), adapter_names=["default", "b"]),
-            "samples of one batch can't go through different adapters",
-        ),
-        (
-            lambda m: m.generate(images(2), adapter_names=["default", "b"]),
-            "samples of one batch can't go through different adapters",
-        ),
-        (lambda m: m.save_pretrained("x", selected_adapters=["c"]), "no adapter is named 'c'"),
-        (lambda m: m.save_pretrained("x", safe_serialization=False), "only safetensors"),
-    ],
-)
-def test_what_several_adapters_can_not_do_is_said(call, message):
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        call(two_adapters())
-
-
-def test_the_only_adapter_can_not_be_deleted():
-    with pytest.raises(ConfigError, match=r"is the only adapter; call unload\(\)"):
-        tuned().delete_adapter("default")
-
-
-def test_adding_an_adapter_while_disabled_is_refused():
-    model = tuned()
-    with model.disable_adapter(), pytest.raises(ConfigError, match="inside disable_adapter"):
-        model.add_adapter("b", BioTuneConfig(lr_multipliers={"head": 1.0}))
-
-
-def test_merging_a_named_adapter_merges_that_one():
-    model = two_adapters()
-    model.set_adapter("b")
-    train(model)
-    expected = logits(model)
-    model.set_adapter("default")
-
-    assert torch.equal(logits(model.merge_and_unload(adapter_names=["b"])), expected)

@@ -159,3 +159,24 @@ def quiet_wrap(model: nn.Module, config):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*looks freshly initialised")
         return get_biotune_model(model, config)
+
+
+LAST_TWO = {
+    resnet: ("stage1", "head"),
+    vit: ("layer2", "head"),
+    bert: ("layer1", "head"),
+    timm_resnet: ("layer4", "head"),
+    torchvision_resnet: ("layer4", "head"),
+    sequential: ("layer3", "head"),
+}
+"""The last two blocks of each model."""
+
+
+def tuned(make=resnet, *blocks: str, rate: float = 1.0, **config):
+    """A wrapped model after three training steps; trains its last two blocks by default."""
+    from hf_biotune import BioTuneConfig
+
+    multipliers = dict.fromkeys(blocks or LAST_TWO[make], rate)
+    model = quiet_wrap(make(), BioTuneConfig(lr_multipliers=multipliers, **config))
+    train(model)
+    return model

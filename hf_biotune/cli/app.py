@@ -104,7 +104,7 @@ def search(
             storage=storage,
             listener=listener,
         )
-    write_search(result, output_dir)
+    write_search(result, output_dir, _command_line())
     run.print_winner(console, result)
     console.print(f"Configuration: {output_dir / 'best_config.json'}", soft_wrap=True)
 
@@ -194,6 +194,19 @@ def tune(
     run.print_comparison(console, result.comparison)
     console.print(f"Adapter: {result.adapter}", soft_wrap=True)
     console.print(f"Report:  {result.report}", soft_wrap=True)
+
+
+@app.command()
+def push(
+    output_dir: Annotated[Path, typer.Argument(help="What `tune` wrote.")],
+    repo_id: Annotated[str, typer.Argument(help="user/name on the Hub; made if needed.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+) -> None:
+    """Upload a run to the Hub: model card, report, plots, configuration, adapter."""
+    from hf_biotune.hub import push_directory
+
+    address = push_directory(output_dir, repo_id, private=private or None)
+    console.print(f"Uploaded: {address}", soft_wrap=True)
 
 
 def _command_line() -> str:

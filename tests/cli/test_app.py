@@ -48,7 +48,7 @@ def test_version_and_help(run):
     status, output, _ = run("--help")
     assert status == 0
     assert len(output.splitlines()) <= 30
-    for command in ("blocks", "search", "train", "tune"):
+    for command in ("blocks", "search", "train", "tune", "push"):
         assert command in output
 
 
@@ -72,6 +72,8 @@ def test_tune_does_the_whole_job(run, source, tmp_path):
     assert not list(out.glob("checkpoints-*"))
     report = (out / "report.html").read_text()
     assert "hf-biotune tune --model" in report
+    line = (out / "reproduce.sh").read_text().splitlines()[1]
+    assert line.startswith(f"hf-biotune tune --model {source[1]} --dataset {source[3]}")
 
     config = json.loads((out / "best_config.json").read_text())
     history = pd.read_csv(out / "history.csv")
@@ -169,3 +171,10 @@ def test_train_refuses_a_file_that_is_no_configuration(run, source, tmp_path):
     status, _, errors = run("train", *source, "--config", tmp_path / "config.json")
     assert status == 2
     assert errors.startswith("error:")
+
+
+def test_push_refuses_a_directory_that_holds_no_run(run, tmp_path):
+    status, _, errors = run("push", tmp_path, "me/model")
+    assert status == 2
+    assert errors.startswith("error:")
+    assert str(tmp_path) in errors
