@@ -79,9 +79,12 @@ def fresh_head(model: nn.Module, config: BioTuneConfig, found: Partition) -> lis
     head = found[-1]
     if head.name in config.lr_multipliers:
         return []
-    modules = dict(model.named_modules())
-    holders = {name.rpartition(".")[0] for name in head.parameters}
-    return [head.name] if any(_looks_fresh(modules[name]) for name in holders) else []
+    matrices = [n for n in head.parameters if model.get_parameter(n).ndim > 1]
+    if not matrices:
+        return []
+    # What comes before it in the block, a pooler or convolution, is the base model's own.
+    classifier = model.get_submodule(matrices[-1].rpartition(".")[0])
+    return [head.name] if _looks_fresh(classifier) else []
 
 
 def _looks_fresh(layer: nn.Module) -> bool:

@@ -262,6 +262,7 @@ def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) 
         "finalists, mean validation score": finalists,
         "winner": f"individual {result.best_trial}",
         "base learning rate": f"{args.learning_rate:g}",
+        "compared methods": "at the same base learning rate, which is not tuned for any of them",
         "epochs": f"at most {args.num_train_epochs:g}",
         "batch size": str(args.per_device_train_batch_size * args.gradient_accumulation_steps),
         "schedule": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),

@@ -174,6 +174,14 @@ def test_a_frozen_head_that_was_trained_before_is_neither_warned_about_nor_saved
     assert model.peft_config["default"].saved_blocks == []
 
 
+def test_a_fresh_classifier_behind_a_trained_pooler_is_told():
+    base = bert()
+    nn.init.normal_(base.bert.pooler.dense.bias)
+
+    with pytest.warns(UserWarning, match="'head' is frozen but looks freshly initialised"):
+        get_biotune_model(base, BioTuneConfig(lr_multipliers={"layer1": 1.0}))
+
+
 # -- counting and status -----------------------------------------------------------------------
 
 
