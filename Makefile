@@ -25,7 +25,9 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
+# The examples in docstrings first: they take seconds.
 tests: $(INSTALLED)
+	$(BIN)/python -m pytest --quiet --doctest-modules hf_biotune
 	$(BIN)/python -m pytest
 
 ## The tests that take seconds.
