@@ -303,6 +303,7 @@ def test_a_hub_data_set_is_loaded_by_its_id_and_configuration(monkeypatch):
         return DatasetDict(train=images(8), test=images(4))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    datasets.enable_progress_bars()  # whatever ran before
     splits = load_dataset_splits("me/pets", config_name="small", validation_fraction=0.25)
     assert sizes(splits) == {"train": 6, "validation": 2, "test": 4}
     assert not datasets.are_progress_bars_disabled()
