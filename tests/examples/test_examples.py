@@ -21,6 +21,8 @@ from transformers import (
 
 from hf_biotune import BioTuneModel
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZES = {"train": 24, "validation": 12, "test": 12}
 

@@ -11,6 +11,8 @@ from PIL import Image as PillowImage
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 from typer.testing import CliRunner
 
+pytestmark = pytest.mark.slow
+
 DATASETS = ("mnist-200", "elpv-256", "digits-100")
 
 

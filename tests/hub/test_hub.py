@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 FILES = sorted(path.name for path in (HERE / "loopback").glob("test_*.py"))
 

@@ -21,6 +21,8 @@ from stranger_files import (
 from hf_biotune import BioTuneModel
 from hf_biotune.exceptions import CheckpointError
 
+pytestmark = pytest.mark.slow
+
 NAME = "adapter_model.safetensors"
 
 

@@ -11,6 +11,8 @@ from hf_biotune import BioTuneConfig, BioTuneModel, Genotype
 from hf_biotune.exceptions import ConfigError, GenotypeError
 from hf_biotune.tune import read_config
 
+pytestmark = pytest.mark.slow
+
 NAME = "adapter_config.json"
 
 
