@@ -266,6 +266,7 @@ def test_logged_rates_are_in_the_saved_state(tmp_path):
     assert all("lr/head" in entry for entry in state["log_history"][:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "block"), [(timm_resnet, "layer4"), (torchvision_resnet, "layer4")]
 )
@@ -298,6 +299,7 @@ def test_the_fresh_frozen_head_is_in_every_checkpoint(tmp_path):
     assert torch.equal(logits(loaded), logits(run.model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("make", [vit, bert])

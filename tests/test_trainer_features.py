@@ -30,6 +30,8 @@ from transformers import (
 from hf_biotune import BioTuneConfig, BioTuneModel, biotune_trainer_kwargs, get_biotune_model
 from hf_biotune.checkpoint import KEY_PREFIX, WEIGHTS_NAME
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 16
 MULTIPLIERS = {
     "bert": {"layer1": 2.0, "head": 1.0},

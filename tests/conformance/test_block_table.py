@@ -22,6 +22,7 @@ def block_table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_committed_table_is_up_to_date(block_table: ModuleType) -> None:
     committed = block_table.OUTPUT.read_text(encoding="utf-8")
     assert committed == block_table.table(), "run: python scripts/block_table.py"
