@@ -1,6 +1,7 @@
 """Search: the fitness of a genotype, and the study that spends a budget on finding a good one."""
 
 from .data import DataSplits, EncodedSplit
+from .encode import encode_dataset, encode_images, encode_splits
 from .final import FineTuner, FineTuneResult
 from .fitness import FitnessEvaluator, FitnessResult, StoppingRule
 from .history import history_of
@@ -8,6 +9,7 @@ from .listener import SearchListener, TrialReport
 from .metrics import Metric, resolve_metric
 from .result import SearchResult
 from .search_config import Budget, SearchConfig
+from .sources import load_dataset_splits
 from .study import biotune_search, default_training_arguments
 
 __all__ = [
@@ -26,6 +28,10 @@ __all__ = [
     "TrialReport",
     "biotune_search",
     "default_training_arguments",
+    "encode_dataset",
+    "encode_images",
+    "encode_splits",
     "history_of",
+    "load_dataset_splits",
     "resolve_metric",
 ]

@@ -28,7 +28,7 @@ from ..evolution import (
 from ..exceptions import ConfigError
 from ..genotype import Genotype, lr_multiplier
 from .data import EncodedSplit
-from .finalists import Finalist, best_of, confirm, contenders, spent_on_finalists
+from .finalists import Finalist, best_of, confirm, confirmations, contenders
 from .fitness import (
     EpochRecord,
     FitnessEvaluator,
@@ -200,7 +200,7 @@ class SearchEngine:
         budget = self._search.parsed_budget
         spent = spent_trainings(trials)
         if budget.trainings is not None:
-            # At least one generation's worth of trying, however small the budget.
+            # However small the budget, half of it is for trying.
             return spent / max(budget.trainings - self._reserved(), budget.trainings / 2)
         if budget.minutes is not None:
             seconds = sum(own_seconds(trial) for trial in trials)
@@ -322,6 +322,7 @@ class SearchEngine:
         best = best_of(finalists, self._metric)
         trial = next(t for t in trials if t.number == best.trial)
         finished = finished_trials(self._study)
+        confirmed = confirmations(self._study)
         return SearchResult(
             best_config=self._config_of(genotype_of(trial, self._partition.names)),
             best_genotype=genotype_of(trial, self._partition.names),
@@ -332,9 +333,9 @@ class SearchEngine:
             history=history_of(self._study, self._partition),
             partition=self._partition,
             memory_layout=self._layout,
-            trainings=spent_trainings(finished) + spent_on_finalists(self._study),
+            trainings=spent_trainings(finished) + sum(fitness.trainings for fitness in confirmed),
             seconds=sum(own_seconds(t) for t in finished)
-            + sum(run.seconds for f in finalists for run in f.fitness.runs[1:]),
+            + sum(fitness.seconds for fitness in confirmed),
         )
 
     def _confirm(self, trial: FrozenTrial) -> Finalist:

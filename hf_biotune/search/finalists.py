@@ -18,6 +18,9 @@ from .fitness import FitnessEvaluator, FitnessResult, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of, was_trained
 from .metrics import Metric
 
+# Before the number of the trial and the seed, in the study's attributes.
+FINALIST_PREFIX = "finalist:"
+
 
 @dataclass(frozen=True)
 class Finalist:
@@ -94,7 +97,7 @@ def confirm(
     trainings = 0.0
     for seed in seeds:
         if seed not in runs:
-            key = f"finalist:{trial.number}:{seed}"
+            key = f"{FINALIST_PREFIX}{trial.number}:{seed}"
             if key not in study.user_attrs:
                 study.set_user_attr(key, evaluator.evaluate(config, [seed]).to_dict())
             confirmed = FitnessResult.from_dict(study.user_attrs[key])
@@ -105,10 +108,10 @@ def confirm(
     return Finalist(trial.number, FitnessResult(ordered, result.trained_parameters, trainings))
 
 
-def spent_on_finalists(study: optuna.Study) -> float:
-    """Trainings, in units of a full one, that confirmations cost so far."""
-    return sum(
-        FitnessResult.from_dict(value).trainings
+def confirmations(study: optuna.Study) -> list[FitnessResult]:
+    """Every training of a finalist that the study holds, in this and earlier sessions."""
+    return [
+        FitnessResult.from_dict(value)
         for key, value in study.user_attrs.items()
-        if key.startswith("finalist:")
-    )
+        if key.startswith(FINALIST_PREFIX)
+    ]

@@ -17,7 +17,6 @@ from .fitness import FitnessResult
 FITNESS_KEY = "fitness"
 MULTIPLIERS_KEY = "lr_multipliers"
 REUSED_KEY = "reused_from"
-FAILURE_KEY = "failure"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 

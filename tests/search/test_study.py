@@ -213,6 +213,15 @@ def test_a_budget_of_minutes_ends_the_search(search):
     assert 1 <= len(result.history) < 60
 
 
+@pytest.mark.parametrize(("per_individual", "n_finalists"), [(1, 2), (2, 2), (2, 0)])
+def test_the_seconds_are_those_of_every_training_counted_once(search, per_individual, n_finalists):
+    result = search(replace(SEARCH, seeds_per_individual=per_individual, n_finalists=n_finalists))
+    seconds = result.history.seconds.sum()
+    for finalist in result.finalists:
+        seconds += sum(run.seconds for run in finalist.fitness.runs[per_individual:])
+    assert result.seconds == pytest.approx(seconds)
+
+
 def test_folds_rotate_and_elites_are_scored_again(search):
     paper = SearchConfig.paper(
         population_size=4, n_elites=1, generations=2, seeds=(1, 2), seeds_per_individual=2
