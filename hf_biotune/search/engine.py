@@ -6,38 +6,23 @@ All state lives in the Optuna storage; this object can be thrown away at any mom
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec, partition
-from ..config import BioTuneConfig
-from ..evolution import (
-    BioTuneSampler,
-    Plan,
-    genotype_of,
-    plan_of,
-    suggest_genotype,
-)
+from ..evolution import BioTuneSampler, genotype_of, plan_of, suggest_genotype
 from ..exceptions import ConfigError
-from ..genotype import Genotype, lr_multiplier
+from ..genotype import Genotype
 from .data import EncodedSplit
-from .finalists import Finalist, best_of, confirm, confirmations, contenders
-from .fitness import (
-    EpochRecord,
-    FitnessEvaluator,
-    FitnessResult,
-    SeedRun,
-    StoppingRule,
-)
+from .finalists import best_of, confirmations, contenders, finalists_of
+from .fitness import FitnessEvaluator, StoppingRule
 from .folds import Split, folds
-from .halving import is_kept, rung_epoch
 from .history import (
     FITNESS_KEY,
     MULTIPLIERS_KEY,
@@ -53,13 +38,14 @@ from .identity import claim, identity_of
 from .layout import LAYOUTS, fastest_layout
 from .listener import SearchListener, TrialReport
 from .metrics import resolve_metric
+from .phenotypes import Phenotypes
 from .result import SearchResult
+from .scoring import Scorer
 from .search_config import SearchConfig
+from .spending import Spending
 from .starts import starting_points
 from .weights import BaseModelPool
 
-# A search whose individuals were all scored before has nothing left to find.
-MAXIMUM_REUSED_IN_A_ROW = 50
 LAYOUT_KEY = "memory_layout"
 
 
@@ -81,9 +67,9 @@ class SearchEngine:
         self._metric = resolve_metric(search.metric, search.greater_is_better)
         pool = BaseModelPool(model_init, args.device)
         self._partition = partition(pool.model, blocks)
-        for name in search.always_train:
-            self._partition[name]  # raises for an unknown block
-        self._unsaved = pool.seeded_blocks(self._partition, search.seeds)
+        self._phenotypes = Phenotypes(
+            self._partition, search, pool.seeded_blocks(self._partition, search.seeds)
+        )
         self._identity = identity_of(
             pool.restore(0), self._partition, train, validation, args, search
         )
@@ -111,6 +97,7 @@ class SearchEngine:
             surrogate=search.surrogate,
             first=self._first(),
         )
+        self._spending = Spending(search, self._sampler.scheme)
 
     def _first(self) -> list[Genotype]:
         """The seeded individuals; as many as the population holds."""
@@ -136,6 +123,9 @@ class SearchEngine:
         claim(self._study, self._identity)
         self._choose_layout()
         self._fail_orphans()
+        self._scorer = Scorer(
+            self._study, self._evaluator, self._folds, self._search, self._listener
+        )
 
     def _choose_layout(self) -> None:
         layout = self._search.memory_layout
@@ -166,7 +156,7 @@ class SearchEngine:
         self._listener.on_search_begin(
             self._partition, self._search.parsed_budget, len(finished_trials(self._study))
         )
-        while not self._is_over():
+        while not self._spending.is_over(finished_trials(self._study)):
             self._run_trial()
         if not any(was_trained(trial) for trial in self._study.get_trials(deepcopy=False)):
             raise ConfigError(
@@ -177,38 +167,6 @@ class SearchEngine:
         self._listener.on_search_end()
         return result
 
-    def _is_over(self) -> bool:
-        trials = finished_trials(self._study)
-        if self._search.generations is not None:
-            scheme, last = self._sampler.scheme, self._search.generations
-            if len(trials) >= sum(scheme.n_slots(g) for g in range(last + 1)):
-                return True
-        newest = trials[-MAXIMUM_REUSED_IN_A_ROW:]
-        if len(newest) == MAXIMUM_REUSED_IN_A_ROW and all(
-            REUSED_KEY in trial.user_attrs for trial in newest
-        ):
-            return True
-        return self._share_spent(trials) >= 1.0
-
-    def _reserved(self) -> float:
-        """Trainings that the confirmation of the finalists will need."""
-        known = self._search.seeds_per_individual if len(self._folds) == 1 else 0
-        return self._search.n_finalists * (len(self._search.seeds) - known)
-
-    def _share_spent(self, trials: Sequence[FrozenTrial]) -> float:
-        """How much of the budget the trials cost, confirmation of finalists reserved."""
-        budget = self._search.parsed_budget
-        spent = spent_trainings(trials)
-        if budget.trainings is not None:
-            # However small the budget, half of it is for trying.
-            return spent / max(budget.trainings - self._reserved(), budget.trainings / 2)
-        if budget.minutes is not None:
-            seconds = sum(own_seconds(trial) for trial in trials)
-            per_training = seconds / spent if spent else 0.0
-            left = budget.minutes * 60 - self._reserved() * per_training
-            return seconds / max(left, budget.minutes * 30)
-        return 0.0
-
     # -- one individual -------------------------------------------------------------------------
 
     def _run_trial(self) -> None:
@@ -217,14 +175,14 @@ class SearchEngine:
             genotype = suggest_genotype(trial, self._partition.names)
             plan = plan_of(trial)
             self._listener.on_trial_begin(trial.number, plan.generation, plan.role)
-            config = self._config_of(genotype)
+            config = self._phenotypes.config_of(genotype)
             trial.set_user_attr(MULTIPLIERS_KEY, config.lr_multipliers)
-            earlier = self._scored_before(plan, config) if self._search.memoise else None
+            earlier = self._scorer.scored_before(plan, config)
             if earlier is not None:
                 trial.set_user_attr(REUSED_KEY, earlier.number)
                 fitness = fitness_of(earlier)
             else:
-                fitness = self._train(trial, plan, config)
+                fitness = self._scorer.train(trial, plan, config)
             trial.set_user_attr(FITNESS_KEY, fitness.to_dict())
         except BaseException:
             # A KeyboardInterrupt too: the genes will be tried again when the search goes on.
@@ -235,58 +193,6 @@ class SearchEngine:
         else:
             self._study.tell(trial, fitness.score)
         self._report(trial.number)
-
-    def _config_of(self, genotype: Genotype) -> BioTuneConfig:
-        config = BioTuneConfig.from_genotype(
-            genotype, self._partition, norm_statistics=self._search.norm_statistics
-        )
-        genes = dict(zip(self._partition.names, genotype.importances, strict=True))
-        multipliers = config.lr_multipliers
-        for name in self._search.always_train:
-            multipliers.setdefault(name, lr_multiplier(genes[name]))
-        config.lr_multipliers = {
-            name: multipliers[name] for name in self._partition.names if name in multipliers
-        }
-        config.saved_blocks = [name for name in self._unsaved if name not in multipliers]
-        return config
-
-    def _scored_before(self, plan: Plan, config: BioTuneConfig) -> FrozenTrial | None:
-        """A finished trial of the same blocks and rates, to a quarter of a decade, and fold."""
-        key = _phenotype_key(config.lr_multipliers)
-        for trial in finished_trials(self._study):
-            if (
-                was_trained(trial)
-                and plan_of(trial).fold == plan.fold
-                and _phenotype_key(trial.user_attrs[MULTIPLIERS_KEY]) == key
-            ):
-                return trial
-        return None
-
-    def _train(self, trial: Trial, plan: Plan, config: BioTuneConfig) -> FitnessResult:
-        split = self._folds[plan.fold]
-        rung = rung_epoch(self._evaluator.epochs)
-        seeds = self._search.seeds[: self._search.seeds_per_individual]
-
-        def after_epoch(seed: int, curve: Sequence[EpochRecord]) -> bool:
-            self._listener.on_epoch_end(seed, curve, self._evaluator.epochs)
-            if seed == seeds[0]:
-                trial.report(curve[-1].score, step=len(curve))
-            if not self._search.halving or seed != seeds[0] or len(curve) != rung:
-                return True
-            peers = self._scores_at(rung, plan.fold, but=trial.number)
-            return is_kept(curve[-1].score, peers, self._metric)
-
-        return self._evaluator.evaluate(config, seeds, split.train, split.validation, after_epoch)
-
-    def _scores_at(self, epoch: int, fold: int, but: int) -> list[float]:
-        """What finished trials of a fold had scored after so many epochs."""
-        return [
-            trial.intermediate_values[epoch]
-            for trial in finished_trials(self._study)
-            if trial.number != but
-            and epoch in trial.intermediate_values
-            and plan_of(trial).fold == fold
-        ]
 
     def _report(self, number: int) -> None:
         trials = finished_trials(self._study)
@@ -306,26 +212,24 @@ class SearchEngine:
                 best_multipliers=best[0].user_attrs[MULTIPLIERS_KEY] if best else {},
                 trainings=spent_trainings(trials),
                 seconds=sum(own_seconds(t) for t in trials),
-                share_spent=min(1.0, self._share_spent(trials)),
+                share_spent=min(1.0, self._spending.share_spent(trials)),
             )
         )
 
     # -- the winner -----------------------------------------------------------------------------
 
     def _choose(self) -> SearchResult:
-        n = max(1, self._search.n_finalists)
-        trials = contenders(self._study, self._metric, n)
-        if self._search.n_finalists:
-            finalists = [self._confirm(trial) for trial in trials]
-        else:
-            finalists = [Finalist(trial.number, fitness_of(trial)) for trial in trials]
+        finalists = finalists_of(
+            self._study, self._evaluator, self._phenotypes, self._search, self._listener
+        )
         best = best_of(finalists, self._metric)
-        trial = next(t for t in trials if t.number == best.trial)
+        trial = self._study.get_trials(deepcopy=False)[best.trial]
+        genotype = genotype_of(trial, self._partition.names)
         finished = finished_trials(self._study)
         confirmed = confirmations(self._study)
         return SearchResult(
-            best_config=self._config_of(genotype_of(trial, self._partition.names)),
-            best_genotype=genotype_of(trial, self._partition.names),
+            best_config=self._phenotypes.config_of(genotype),
+            best_genotype=genotype,
             best_score=best.fitness.score,
             best_trial=best.trial,
             finalists=tuple(finalists),
@@ -337,23 +241,3 @@ class SearchEngine:
             seconds=sum(own_seconds(t) for t in finished)
             + sum(fitness.seconds for fitness in confirmed),
         )
-
-    def _confirm(self, trial: FrozenTrial) -> Finalist:
-        config = self._config_of(genotype_of(trial, self._partition.names))
-        known: Sequence[SeedRun] = fitness_of(trial).runs if len(self._folds) == 1 else ()
-        return confirm(
-            self._study,
-            trial,
-            config,
-            self._evaluator,
-            self._search.seeds,
-            known,
-            lambda run: self._listener.on_finalist(trial.number, run.seed, run.score),
-        )
-
-
-def _phenotype_key(multipliers: dict[str, float]) -> tuple[tuple[str, int], ...]:
-    """Blocks and rates to a quarter of a decade: finer differences are below the noise of seeds."""
-    return tuple(
-        (name, round(4 * float(np.log10(multiplier)))) for name, multiplier in multipliers.items()
-    )

@@ -13,10 +13,13 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from ..config import BioTuneConfig
-from ..evolution import plan_of
+from ..evolution import genotype_of, plan_of
 from .fitness import FitnessEvaluator, FitnessResult, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of, was_trained
+from .listener import SearchListener
 from .metrics import Metric
+from .phenotypes import Phenotypes
+from .search_config import SearchConfig
 
 # Before the number of the trial and the seed, in the study's attributes.
 FINALIST_PREFIX = "finalist:"
@@ -60,6 +63,38 @@ def contenders(study: optuna.Study, metric: Metric, n: int) -> list[FrozenTrial]
         if multipliers not in [other.user_attrs[MULTIPLIERS_KEY] for other in found]:
             found.append(trial)
     return found[:n]
+
+
+def finalists_of(
+    study: optuna.Study,
+    evaluator: FitnessEvaluator,
+    phenotypes: Phenotypes,
+    search: SearchConfig,
+    listener: SearchListener,
+) -> list[Finalist]:
+    """The individuals that the winner is chosen from, confirmed if the search asks for it.
+
+    Args:
+        study: with at least one individual that was trained to its end.
+        evaluator: trains on all data.
+        phenotypes: decodes the genotypes.
+        search: how many finalists, and with which seeds.
+        listener: is told of each of their trainings.
+    """
+    trials = contenders(study, evaluator.metric, max(1, search.n_finalists))
+    if not search.n_finalists:
+        return [Finalist(trial.number, fitness_of(trial)) for trial in trials]
+    finalists = []
+    for trial in trials:
+        number = trial.number
+        config = phenotypes.config_of(genotype_of(trial, phenotypes.block_names))
+        known: Sequence[SeedRun] = fitness_of(trial).runs if search.n_folds == 1 else ()
+
+        def on_run(run: SeedRun, number: int = number) -> None:
+            listener.on_finalist(number, run.seed, run.score)
+
+        finalists.append(confirm(study, trial, config, evaluator, search.seeds, known, on_run))
+    return finalists
 
 
 def best_of(finalists: Sequence[Finalist], metric: Metric) -> Finalist:
