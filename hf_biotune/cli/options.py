@@ -25,7 +25,7 @@ Model = Annotated[
 Dataset = Annotated[
     str,
     typer.Option(
-        help="Hub id or local directory (image folder, parquet, csv with paths, saved data set).",
+        help="Hub id or local directory (image folder, parquet, csv of paths or texts).",
         show_default=False,
     ),
 ]
@@ -44,6 +44,13 @@ TrainFraction = Annotated[
     float,
     typer.Option(help="Share of the training data to use, in (0, 1].", rich_help_panel=_DATA),
 ]
+TextColumn = Annotated[
+    str | None, typer.Option(help="Column of texts. Default: found.", rich_help_panel=_DATA)
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(min=8, help="Tokens of a text. Default: as the model", rich_help_panel=_DATA),
+]
 SkipBadImages = Annotated[
     bool,
     typer.Option(
@@ -54,7 +61,7 @@ LearningRate = Annotated[
     float, typer.Option(help="Base rate, scaled per block.", rich_help_panel=_TRAINING)
 ]
 Epochs = Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING, help="At most, each.")]
-BatchSize = Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING, help="Images a step.")]
+BatchSize = Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING, help="Samples a step.")]
 Metric = Annotated[
     str,
     typer.Option(help="macro_accuracy, accuracy, f1 or loss.", rich_help_panel=_TRAINING),

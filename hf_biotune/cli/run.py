@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from datasets import DatasetDict
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -16,6 +17,7 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from hf_biotune.blocks import BlockSpec, Partition
+from hf_biotune.exceptions import ConfigError
 from hf_biotune.search import (
     DataSplits,
     SearchConfig,
@@ -23,8 +25,17 @@ from hf_biotune.search import (
     default_training_arguments,
 )
 from hf_biotune.search.encode import encode_splits
-from hf_biotune.search.models import image_classifier, load_image_processor
+from hf_biotune.search.models import (
+    IMAGE_TASK,
+    TEXT_TASK,
+    image_classifier,
+    load_image_processor,
+    load_tokenizer,
+    task_of,
+    text_classifier,
+)
 from hf_biotune.search.sources import load_dataset_splits
+from hf_biotune.search.texts import encode_text_splits
 from hf_biotune.tune import Provenance
 
 from .options import Preset
@@ -42,6 +53,7 @@ class Run:
     """One run of the command line, ready to hand to the library."""
 
     options: Mapping[str, Any]
+    task: str
     model_init: Callable[[], nn.Module]
     data: DataSplits
     args: TrainingArguments
@@ -58,7 +70,7 @@ class Run:
         logging.set_verbosity_error()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         search = _search_config(options)
-        processor = load_image_processor(options["model"])
+        task = task_of(options["model"])
         splits = load_dataset_splits(
             options["dataset"],
             image_column=options["image_column"],
@@ -66,18 +78,12 @@ class Run:
             train_fraction=options["train_fraction"],
             seed=options["seed"],
         )
-        data = encode_splits(
-            splits,
-            processor,
-            name=Path(options["dataset"]).name,
-            image_column=options["image_column"],
-            label_column=options["label_column"],
-            image_size=options["image_size"],
-            skip_bad_images=options["skip_bad_images"],
-        )
+        encode = _encoded_texts if task == TEXT_TASK else _encoded_images
+        model_init, data = encode(options, splits)
         return cls(
             options=dict(options),
-            model_init=image_classifier(options["model"], data.label_names),
+            task=task,
+            model_init=model_init,
             data=data,
             args=default_training_arguments(
                 str(options["output_dir"]),
@@ -93,7 +99,7 @@ class Run:
     def provenance(self, command: str) -> Provenance:
         """Where this run came from."""
         model = self.options["model"]
-        return Provenance(Path(model).name, self.data.name, command, model)
+        return Provenance(Path(model).name, self.data.name, command, model, self.task)
 
     def print_winner(self, console: Console, result: SearchResult) -> None:
         """The winner's blocks, and what finding it cost."""
@@ -124,6 +130,49 @@ class Run:
         console.print(table)
         if not comparison["test_scores"].iloc[0]:
             console.print("There is no test split: these are validation scores.")
+
+
+def _encoded_images(
+    options: Mapping[str, Any], splits: DatasetDict
+) -> tuple[Callable[[], nn.Module], DataSplits]:
+    _refuse(options, "text_column", "max_length", task=IMAGE_TASK)
+    data = encode_splits(
+        splits,
+        load_image_processor(options["model"]),
+        name=Path(options["dataset"]).name,
+        image_column=options["image_column"],
+        label_column=options["label_column"],
+        image_size=options["image_size"],
+        skip_bad_images=options["skip_bad_images"],
+    )
+    return image_classifier(options["model"], data.label_names), data
+
+
+def _encoded_texts(
+    options: Mapping[str, Any], splits: DatasetDict
+) -> tuple[Callable[[], nn.Module], DataSplits]:
+    _refuse(options, "image_column", "image_size", "skip_bad_images", task=TEXT_TASK)
+    tokenizer = load_tokenizer(options["model"])
+    data = encode_text_splits(
+        splits,
+        tokenizer,
+        name=Path(options["dataset"]).name,
+        text_column=options["text_column"],
+        label_column=options["label_column"],
+        max_length=options["max_length"],
+    )
+    pad_token_id = tokenizer.pad_token_id
+    return text_classifier(options["model"], data.label_names, pad_token_id=pad_token_id), data
+
+
+def _refuse(options: Mapping[str, Any], *names: str, task: str) -> None:
+    """An option that would be ignored is a mistake."""
+    for name in names:
+        if options[name]:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} has no meaning for {options['model']!r}, which is for "
+                f"{task.replace('-', ' ')}; leave it out"
+            )
 
 
 def partition_table(partition: Partition, title: str, config: Any = None) -> Table:

@@ -11,6 +11,7 @@ from .result import SearchResult
 from .search_config import Budget, SearchConfig
 from .sources import load_dataset_splits
 from .study import biotune_search, default_training_arguments
+from .texts import encode_text_splits, encode_texts
 
 __all__ = [
     "Budget",
@@ -31,6 +32,8 @@ __all__ = [
     "encode_dataset",
     "encode_images",
     "encode_splits",
+    "encode_text_splits",
+    "encode_texts",
     "history_of",
     "load_dataset_splits",
     "resolve_metric",

@@ -1,4 +1,4 @@
-"""Columns of a data set: which one holds the images, which one the labels, and what these mean."""
+"""Columns of a data set: which one holds the inputs, which one the labels, and what these mean."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ IMAGE_NAMES = (
     "filepath",
     "path",
 )
+TEXT_NAMES = ("text", "sentence", "content", "review", "document", "question", "title")
 LABEL_NAMES = ("label", "labels", "target", "class")
 
 
@@ -77,6 +78,35 @@ def find_image_column(dataset: Dataset, image_column: str | None = None) -> str:
     return column
 
 
+def find_text_column(
+    dataset: Dataset, text_column: str | None = None, label_column: str | None = None
+) -> str:
+    """Find the column of texts.
+
+    Args:
+        dataset: what to look at.
+        text_column: its name; default: `text`, `sentence`, `content`, `review`, ..., else the only
+            column of strings beside the labels.
+        label_column: that of the labels; default: found.
+
+    Raises:
+        DataError: the column doesn't exist or holds no strings, or none or several are candidates.
+    """
+    features = dataset.features
+    strings = [name for name, feature in features.items() if _is_string(feature)]
+    named = [name for name in TEXT_NAMES if name in strings]
+    if text_column is None and not named:
+        label = find_label_column(dataset, label_column)
+        strings = [name for name in strings if name != label]
+    column = _choose(features, text_column, named or strings, "text")
+    if not _is_string(features[column]):
+        raise DataError(
+            f"column {column!r} can't hold texts: it is {features[column]}, but must be strings; "
+            "give another one as text_column=... (--text-column)"
+        )
+    return column
+
+
 def find_label_column(dataset: Dataset, label_column: str | None = None) -> str:
     """The label part of [`find_columns`]."""
     features = dataset.features
@@ -104,6 +134,17 @@ def _choose(
             f"one with {remedy}"
         )
     return candidates[0]
+
+
+def _is_string(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def holds_texts(dataset: Dataset) -> bool:
+    """Whether there are strings, and none whose name is usual for paths of images."""
+    features = dataset.features
+    paths = [name for name in IMAGE_NAMES if name in features and _can_hold_image(features[name])]
+    return not paths and any(map(_is_string, features.values()))
 
 
 def _can_hold_image(feature: Any) -> bool:

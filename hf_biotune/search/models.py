@@ -8,10 +8,45 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging
 
 from ..exceptions import ConfigError
+
+# What transformers calls the pipelines of both tasks.
+IMAGE_TASK, TEXT_TASK = "image-classification", "text-classification"
+AUTO_CLASSES = {
+    IMAGE_TASK: AutoModelForImageClassification,
+    TEXT_TASK: AutoModelForSequenceClassification,
+}
+
+
+def task_of(model: str, **hub_kwargs: Any) -> str:
+    """Whether a model classifies images or texts.
+
+    Args:
+        model: a repository on the Hub or a local directory.
+        hub_kwargs: `revision`, `token`, ... of `from_pretrained`.
+
+    Returns:
+        `"image-classification"` or `"text-classification"`; the first for the few that can do both.
+
+    Raises:
+        ConfigError: there is no such model, or it classifies neither.
+    """
+    config = _config(model, hub_kwargs)
+    for task, auto in AUTO_CLASSES.items():
+        if type(config) in auto._model_mapping:
+            return task
+    raise ConfigError(
+        f"{model!r} is a {config.model_type!r}, which has no model that classifies images or texts"
+    )
 
 
 def load_image_processor(model: str, **hub_kwargs: Any) -> Any:
@@ -28,6 +63,26 @@ def load_image_processor(model: str, **hub_kwargs: Any) -> Any:
         return AutoImageProcessor.from_pretrained(model, **hub_kwargs)
     except (OSError, ValueError) as error:
         raise _unknown(model, "image processor", error) from error
+
+
+def load_tokenizer(model: str, **hub_kwargs: Any) -> Any:
+    """The tokenizer that belongs to a model, able to pad.
+
+    Args:
+        model: a repository on the Hub or a local directory.
+        hub_kwargs: `revision`, `token`, ... of `from_pretrained`.
+
+    Raises:
+        ConfigError: there is no such model, or it has no tokenizer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, **hub_kwargs)
+    except (OSError, ValueError) as error:
+        raise _unknown(model, "tokenizer", error) from error
+    if tokenizer.pad_token is None:
+        # As is usual for decoders such as GPT-2; the attention mask hides what is padded.
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def image_classifier(
@@ -48,15 +103,48 @@ def image_classifier(
     Raises:
         ConfigError: there is no such model, or it is no image classifier.
     """
-    id2label = dict(enumerate(label_names))
-    label2id = {name: number for number, name in id2label.items()}
+    return _classifier(model, label_names, IMAGE_TASK, hub_kwargs)
+
+
+def text_classifier(
+    model: str, label_names: Sequence[str], *, pad_token_id: int | None = None, **hub_kwargs: Any
+) -> Callable[[], nn.Module]:
+    """A `model_init` for a pre-trained language model with a head for these labels.
+
+    Args:
+        model: a repository on the Hub or a local directory.
+        label_names: of the classes, in the order of their numbers.
+        pad_token_id: of the tokenizer, for models that know none of their own, such as GPT-2.
+        hub_kwargs: `revision`, `token`, ... of `from_pretrained`.
+
+    Returns:
+        A function without arguments that makes the model, as `Trainer` and `biotune_search` want.
+
+    Raises:
+        ConfigError: there is no such model, or it can't classify texts.
+    """
+    known = getattr(_config(model, hub_kwargs), "pad_token_id", None)
+    extra = {} if pad_token_id is None or known is not None else {"pad_token_id": pad_token_id}
+    return _classifier(model, label_names, TEXT_TASK, {**hub_kwargs, **extra})
+
+
+def _config(model: str, hub_kwargs: dict[str, Any]) -> Any:
     try:
-        config = AutoConfig.from_pretrained(model, **hub_kwargs)
+        return AutoConfig.from_pretrained(model, **hub_kwargs)
     except (OSError, ValueError) as error:
         raise _unknown(model, "model", error) from error
-    if type(config) not in AutoModelForImageClassification._model_mapping:
+
+
+def _classifier(
+    model: str, label_names: Sequence[str], task: str, hub_kwargs: dict[str, Any]
+) -> Callable[[], nn.Module]:
+    auto = AUTO_CLASSES[task]
+    id2label = dict(enumerate(label_names))
+    label2id = {name: number for number, name in id2label.items()}
+    config = _config(model, hub_kwargs)
+    if type(config) not in auto._model_mapping:
         raise ConfigError(
-            f"{model!r} is a {config.model_type!r}, which has no image classification model"
+            f"{model!r} is a {config.model_type!r}, which has no {task.replace('-', ' ')} model"
         )
 
     def model_init() -> nn.Module:
@@ -65,7 +153,7 @@ def image_classifier(
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         try:
-            loaded: nn.Module = AutoModelForImageClassification.from_pretrained(
+            loaded: nn.Module = auto.from_pretrained(
                 model,
                 num_labels=len(id2label),
                 id2label=id2label,
@@ -124,12 +212,9 @@ def architecture(model: str) -> nn.Module:
 
 
 def _from_config(model: str) -> nn.Module:
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoModel
 
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise _unknown(model, "model", error) from error
+    config = _config(model, {})
     for auto in (AutoModelForImageClassification, AutoModelForSequenceClassification, AutoModel):
         if type(config) in auto._model_mapping:
             made: nn.Module = auto.from_config(config)

@@ -17,7 +17,12 @@ import pyarrow.parquet  # type: ignore[import-untyped]
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
 from ..exceptions import ConfigError, DataError
-from .columns import class_names, find_image_column, find_label_column
+from .columns import (
+    class_names,
+    find_image_column,
+    find_label_column,
+    holds_texts,
+)
 from .folds import draw_stratified
 from .images import is_image_file
 
@@ -30,7 +35,8 @@ _SPLIT_NAMES = {
 }
 _FORMS = (
     "a `save_to_disk` directory, an image folder (one sub-folder a class, inside train/, "
-    "validation/ and test/ or not), parquet files or csv files with a column of image paths"
+    "validation/ and test/ or not), parquet files or csv files with a column of image paths or "
+    "of texts"
 )
 
 
@@ -53,7 +59,8 @@ def load_dataset_splits(
     Args:
         dataset: a `save_to_disk` directory; an image folder, with one sub-folder a class, inside
             split folders or not; a directory with parquet files; csv files with a column of image
-            paths, relative to the file; one such file; or the id of a data set on the Hub.
+            paths, relative to the file, or of texts; one such file; or the id of a data set on the
+            Hub.
         config_name: the configuration of a Hub data set that has several.
         image_column: name of the column of images; default: found by type and name.
         label_column: name of the column of labels; default: found by type and name.
@@ -199,11 +206,13 @@ def _read_file(file: Path, image_column: str | None) -> Dataset:
 
 
 def _read_csv(file: Path, image_column: str | None) -> Dataset:
-    """A table whose image paths are made absolute; they are relative to the file."""
+    """A table; if it has image paths, they are made absolute: they are relative to the file."""
     # Only an empty field is missing: "NA" and "null" may be classes.
     options = pyarrow.csv.ConvertOptions(strings_can_be_null=True, null_values=[""])
     table = pyarrow.csv.read_csv(file, convert_options=options)
     dataset = Dataset(datasets.table.InMemoryTable(table))
+    if image_column is None and holds_texts(dataset):
+        return dataset
     try:
         column = find_image_column(dataset, image_column)
     except DataError as error:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from small import digits_split, small_resnet
+from texts import text_splits, write_bert
 from transformers import ConvNextImageProcessor
 
 
@@ -29,4 +30,21 @@ def image_folder(tmp_path_factory):
             folder = root / split / f"digit{label}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def language_model_directory(tmp_path_factory):
+    return write_bert(tmp_path_factory.mktemp("models") / "small-bert")
+
+
+@pytest.fixture(scope="session")
+def text_tables(tmp_path_factory):
+    """Csv files of texts and their classes, one a split."""
+    root = tmp_path_factory.mktemp("texts") / "scipy-parts"
+    root.mkdir()
+    for name, split in text_splits().items():
+        frame = split.to_pandas()
+        frame["label"] = [split.features["label"].int2str(number) for number in frame["label"]]
+        frame.to_csv(root / f"{name}.csv", index=False)
     return root

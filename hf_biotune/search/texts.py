@@ -1,0 +1,145 @@
+"""Texts: tokenised once, padded to one length, kept as an [`EncodedSplit`] in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset, DatasetDict
+
+from ..exceptions import ConfigError, DataError
+from .columns import encode_labels, find_label_column, find_text_column, label_names_of
+from .data import DataSplits, EncodedSplit
+
+logger = logging.getLogger(__name__)
+
+# Models that know no limit claim astronomic ones.
+_LONGEST = 512
+
+
+def encode_text_splits(
+    splits: DatasetDict,
+    tokenizer: Any,
+    *,
+    name: str,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    max_length: int | None = None,
+) -> DataSplits:
+    """Tokenise training, validation and test texts alike.
+
+    Args:
+        splits: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`.
+        tokenizer: see [`encode_texts`].
+        name: of the data set, for reports.
+        text_column: see [`encode_texts`].
+        label_column: see [`encode_texts`].
+        max_length: see [`encode_texts`].
+
+    Returns:
+        The splits, with the classes of `train`.
+
+    Raises:
+        DataError: as [`encode_texts`], or a label in `validation` or `test` is not in `train`.
+    """
+    label_names = label_names_of(splits["train"], find_label_column(splits["train"], label_column))
+    encoded = {
+        split: _encode(
+            dataset, tokenizer, text_column, label_column, label_names, max_length, split
+        )
+        for split, dataset in splits.items()
+    }
+    return DataSplits(encoded["train"], encoded["validation"], encoded.get("test"), name)
+
+
+def encode_texts(
+    dataset: Dataset,
+    tokenizer: Any,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    label_names: Sequence[str] | None = None,
+    max_length: int | None = None,
+) -> EncodedSplit:
+    """Tokenise every text of a data set, once; all are padded to the longest one.
+
+    Args:
+        dataset: one column of texts and one of labels (`ClassLabel`, integers, strings or
+            booleans).
+        tokenizer: the model's, able to pad; see [`load_tokenizer`].
+        text_column: name of that column; default: found by name, see [`find_text_column`].
+        label_column: name of that column; default: found by type and name.
+        label_names: the classes in the order of their numbers; default: those of this data set.
+        max_length: tokens after which a text is cut off, at least 8. Default: what the model was
+            made for, at most 512.
+
+    Raises:
+        ConfigError: `max_length` is less than 8, or more than the model was made for.
+        DataError: a column is missing or ambiguous, or a label or text is missing or unknown.
+
+    Example:
+        ```python
+        tokenizer = load_tokenizer("sentence-transformers/all-MiniLM-L6-v2")
+        train = encode_texts(splits["train"], tokenizer)
+        ```
+    """
+    if label_names is None:
+        label_names = label_names_of(dataset, find_label_column(dataset, label_column))
+    split = str(dataset.split or "the data set")
+    return _encode(dataset, tokenizer, text_column, label_column, label_names, max_length, split)
+
+
+def _encode(
+    dataset: Dataset,
+    tokenizer: Any,
+    text_column: str | None,
+    label_column: str | None,
+    label_names: Sequence[str],
+    max_length: int | None,
+    split: str,
+) -> EncodedSplit:
+    if len(dataset) == 0:
+        raise DataError(f"{split} has no sample; check the data set")
+    limit = _limit(tokenizer, max_length)
+    column = find_text_column(dataset, text_column, label_column)
+    labels = encode_labels(dataset, find_label_column(dataset, label_column), label_names, split)
+    texts = dataset.with_format(None)[:][column]
+    for row, text in enumerate(texts):
+        if text is None:
+            raise DataError(
+                f"row {row} of {split} has no text in column {column!r}; fill or remove the row"
+            )
+    lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
+    if too_long := sum(length > limit for length in lengths):
+        logger.warning(
+            "%d of the %d texts of %s are cut off after %d tokens; the longest has %d",
+            too_long,
+            len(texts),
+            split,
+            limit,
+            max(lengths),
+        )
+    # A multiple of 8 is what kernels like.
+    width = min(limit, 8 * -(-max(lengths) // 8))
+    encoded = tokenizer(
+        texts, truncation=True, max_length=width, padding="max_length", return_tensors="pt"
+    )
+    return EncodedSplit(
+        {name: values.to(torch.int64) for name, values in encoded.items()},
+        labels,
+        tuple(label_names),
+    )
+
+
+def _limit(tokenizer: Any, max_length: int | None) -> int:
+    longest = int(tokenizer.model_max_length)
+    if max_length is None:
+        return min(longest, _LONGEST)
+    if not 8 <= max_length <= longest:
+        raise ConfigError(
+            f"max_length must be in [8, {longest}], the most that the model was made for, got "
+            f"{max_length}"
+        )
+    return max_length

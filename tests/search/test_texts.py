@@ -1,0 +1,127 @@
+"""Texts become tensors once: padded, cut off, labelled, and refused when they are no texts."""
+
+import logging
+
+import pytest
+import torch
+from datasets import Dataset
+from texts import PARTS, scipy_descriptions, text_splits, write_bert
+from transformers import AutoTokenizer, TrainingArguments
+
+from hf_biotune.exceptions import ConfigError, DataError
+from hf_biotune.search import SearchConfig, biotune_search, encode_text_splits, encode_texts
+from hf_biotune.search.models import load_tokenizer, task_of, text_classifier
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return str(write_bert(tmp_path_factory.mktemp("bert")))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(bert):
+    return AutoTokenizer.from_pretrained(bert)
+
+
+def test_texts_are_those_of_the_tokenizer_padded_to_one_length(tokenizer):
+    dataset = scipy_descriptions(3, 0)
+    split = encode_texts(dataset, tokenizer)
+    lengths = split.inputs["attention_mask"].sum(1).tolist()
+    for row, (text, length) in enumerate(zip(dataset["text"], lengths, strict=True)):
+        expected = tokenizer(text, truncation=True, max_length=64)["input_ids"]
+        assert split.inputs["input_ids"][row, :length].tolist() == expected
+        assert (split.inputs["input_ids"][row, length:] == tokenizer.pad_token_id).all()
+    assert split.inputs["input_ids"].shape[1] % 8 == 0
+    assert split.labels.tolist() == dataset["label"][:]
+    assert split.label_names == PARTS
+
+
+def test_the_width_is_that_of_the_longest_text_and_not_of_the_model(tokenizer):
+    dataset = Dataset.from_dict({"sentence": ["compute the mean"], "label": [0]})
+    assert encode_texts(dataset, tokenizer).inputs["input_ids"].shape == (1, 8)
+
+
+def test_long_texts_are_cut_off_and_counted(tokenizer, caplog):
+    dataset = Dataset.from_dict({"text": ["mean " * 30, "mean"], "label": ["a", "b"]})
+    with caplog.at_level(logging.WARNING):
+        split = encode_texts(dataset, tokenizer, max_length=16)
+    assert split.inputs["attention_mask"].sum(1).tolist() == [16, 3]
+    assert split.inputs["input_ids"][0, -1] == tokenizer.sep_token_id
+    message = "1 of the 2 texts of the data set are cut off after 16 tokens; the longest has 32"
+    assert message in caplog.text
+
+
+def test_splits_share_the_classes_of_train(tokenizer):
+    data = encode_text_splits(text_splits(), tokenizer, name="scipy")
+    assert (len(data.train), len(data.validation), len(data.test)) == (12, 12, 12)
+    assert data.label_names == PARTS
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"text": ["a", None], "label": [0, 1]}, {}, "row 1 of .* has no text in column 'text'"),
+        ({"x": [1, 2], "label": [0, 1]}, {}, "no text column found; the columns are: x, label"),
+        (
+            {"a": ["x", "y"], "b": ["x", "y"], "label": [0, 1]},
+            {},
+            "several columns could be the text column: a, b; name the right one with text_column",
+        ),
+        (
+            {"text": ["a", "b"], "n": [0, 1], "label": [0, 1]},
+            {"text_column": "n"},
+            "column 'n' can't hold texts",
+        ),
+        ({"text": ["a", "b"], "label": [0, 1]}, {"text_column": "no"}, "no column is named 'no'"),
+        ({"text": ["a", "b"], "label": [0, 1]}, {"label_names": ("0",)}, "row 1 .* label '1'"),
+    ],
+)
+def test_what_holds_no_texts_is_refused(tokenizer, columns, options, message):
+    with pytest.raises(DataError, match=message):
+        encode_texts(Dataset.from_dict(columns), tokenizer, **options)
+
+
+@pytest.mark.parametrize("length", [4, 65])
+def test_a_length_that_the_model_cannot_take_is_refused(tokenizer, length):
+    dataset = Dataset.from_dict({"text": ["a"], "label": [0]})
+    with pytest.raises(ConfigError, match=rf"max_length must be in \[8, 64\].*got {length}"):
+        encode_texts(dataset, tokenizer, max_length=length)
+
+
+def test_the_only_strings_beside_the_labels_are_the_texts(tokenizer):
+    dataset = Dataset.from_dict({"body": ["mean", "sum"], "label": ["no", "yes"]})
+    assert encode_texts(dataset, tokenizer).label_names == ("no", "yes")
+
+
+def test_a_tokenizer_without_padding_pads_with_the_end(tokenizer, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    tokenizer.pad_token, tokenizer.eos_token = None, "[SEP]"
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).pad_token == "[SEP]"
+
+
+def test_the_task_is_known_from_the_model(bert, tmp_path):
+    assert task_of(bert) == "text-classification"
+    with pytest.raises(ConfigError, match=r"no model '.*nothing'"):
+        task_of(str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match="no tokenizer in the directory"):
+        load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_search_on_texts_finds_blocks_of_the_encoder(bert, tokenizer):
+    data = encode_text_splits(text_splits(), tokenizer, name="scipy")
+    args = TrainingArguments(num_train_epochs=3, report_to="none", use_cpu=True)
+    result = biotune_search(
+        text_classifier(bert, data.label_names),
+        data.train,
+        data.validation,
+        args,
+        SearchConfig(budget=3, n_finalists=1, seeds=(1, 2)),
+        storage="sqlite://",
+    )
+    assert result.partition.names == ("stem", "layer0", "layer1", "head")
+    model = text_classifier(bert, data.label_names)()
+    assert model.config.id2label == dict(enumerate(PARTS))
+    logits = model(**{k: torch.as_tensor(v) for k, v in data.test.inputs.items()}).logits
+    assert logits.shape == (12, 3)
