@@ -115,7 +115,9 @@ def _description(member: object) -> str:
     for number, line in enumerate(lines):
         if _SIGNATURE.match(line) and not any(kept):
             continue
-        if _SECTION.match(line) or any(map(_UNDERLINE.fullmatch, lines[number + 1 : number + 2])):
+        if _SECTION.match(line.strip()) or any(
+            map(_UNDERLINE.fullmatch, lines[number + 1 : number + 2])
+        ):
             break
         kept.append(line)
     text = " ".join(" ".join(kept).split())
