@@ -168,6 +168,18 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
             n_skipped=0,
         )
 
+    def view(self, indices: Indices | None = None) -> SplitView:
+        """Some samples, without a copy, in the given order.
+
+        Args:
+            indices: which samples, shape (m,). Default: all.
+
+        Raises:
+            DataError: `indices` is empty.
+        """
+        rows = torch.arange(len(self)) if indices is None else indices
+        return SplitView(self, torch.as_tensor(rows, dtype=torch.int64, device="cpu"))
+
     def _index(self, indices: Indices) -> torch.Tensor:
         return torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
 
@@ -178,6 +190,42 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         return pixels.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitView:
+    """Some samples of a split, without a copy; positions in it are numbers of these samples.
+
+    Args:
+        split: that the samples belong to.
+        rows: their numbers in it, int64, shape (m,), on the CPU.
+    """
+
+    split: EncodedSplit
+    rows: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.rows) == 0:
+            raise DataError("a view needs at least one sample, got none; check the folds")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def labels(self) -> torch.Tensor:
+        """The class of each sample, shape (m,)."""
+        return self.split.labels[self.rows]
+
+    def batch(
+        self, positions: torch.Tensor, device: torch.device | str | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The inputs and labels of some samples; see [`EncodedSplit.batch`].
+
+        Args:
+            positions: which samples of the view, shape (b,).
+            device: where the batch shall be; default: where the split is.
+        """
+        return self.split.batch(self.rows[positions], device)
 
 
 @dataclass(frozen=True)

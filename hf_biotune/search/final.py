@@ -30,6 +30,7 @@ from ..model import BioTuneModel, get_biotune_model
 from ..trainer import biotune_trainer_kwargs
 from .data import DataSplits
 from .fitness import StoppingRule
+from .forward import Forward
 from .layout import LAYOUTS
 from .metrics import Metric
 from .task import predict
@@ -144,7 +145,9 @@ class FineTuner:
     ) -> tuple[torch.Tensor | None, float | None]:
         if self._data.test is None:
             return None, None
-        logits = predict(model, self._data.test, self._args.per_device_eval_batch_size, device)
+        logits = predict(
+            Forward(model, device), self._data.test.view(), self._args.per_device_eval_batch_size
+        )
         return logits, self._metric.compute(logits, self._data.test.labels)
 
 

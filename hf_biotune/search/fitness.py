@@ -19,11 +19,12 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import TrainingArguments, get_scheduler, set_seed
 
-from ..classification import logits_of, loss_of
+from ..classification import loss_of
 from ..config import BioTuneConfig
 from ..model import BioTuneModel, get_biotune_model
 from ..optim import ArgumentsHolder, BioTuneOptimizerFactory
-from .data import EncodedSplit
+from .data import EncodedSplit, SplitView
+from .forward import Forward
 from .metrics import Metric
 from .task import predict
 from .weights import BaseModelPool
@@ -198,12 +199,7 @@ class FitnessEvaluator:
         Returns:
             Every run's curve and score. A run that diverged has the metric's worst score.
         """
-        train = self.train if train_indices is None else self.train.subset(train_indices)
-        validation = (
-            self.validation
-            if validation_indices is None
-            else self.validation.subset(validation_indices)
-        )
+        train, validation = self.train.view(train_indices), self.validation.view(validation_indices)
         runs: list[SeedRun] = []
         for seed in seeds:
             runs.append(self._run(config, seed, train, validation, after_epoch))
@@ -220,8 +216,8 @@ class FitnessEvaluator:
         self,
         config: BioTuneConfig,
         seed: int,
-        train: EncodedSplit,
-        validation: EncodedSplit,
+        train: SplitView,
+        validation: SplitView,
         after_epoch: EpochHook | None,
     ) -> SeedRun:
         started = time.perf_counter()
@@ -246,16 +242,18 @@ class FitnessEvaluator:
         self,
         wrapped: BioTuneModel,
         seed: int,
-        train: EncodedSplit,
-        validation: EncodedSplit,
+        train: SplitView,
+        validation: SplitView,
         after_epoch: EpochHook | None,
     ) -> tuple[list[EpochRecord], str]:
         model, optimizer, scheduler = self._prepare(wrapped, len(train))
+        forward = Forward(model, self._accelerator.device)
+        model.train()
         curve: list[EpochRecord] = []
         for epoch in range(self.epochs):
-            train_loss = self._epoch(model, optimizer, scheduler, train, seed, epoch)
+            train_loss = self._epoch(forward, optimizer, scheduler, train, seed, epoch)
             rate = optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["lr_multiplier"]
-            curve.append(self._record(model, validation, train_loss, rate))
+            curve.append(self._record(forward, validation, train_loss, rate))
             if not math.isfinite(curve[-1].train_loss + curve[-1].validation_loss):
                 return curve, "diverged"
             if after_epoch is not None and not after_epoch(seed, curve):
@@ -288,42 +286,39 @@ class FitnessEvaluator:
 
     def _epoch(
         self,
-        model: nn.Module,
+        forward: Forward,
         optimizer: Any,
         scheduler: Any,
-        train: EncodedSplit,
+        train: SplitView,
         seed: int,
         epoch: int,
     ) -> float:
         """One pass over the training samples. Returns the mean loss of its steps."""
-        model.train()
         device = self._accelerator.device
+        trained = [p for p in forward.model.parameters() if p.requires_grad]
         total = torch.zeros((), device=device)
         batches = torch.split(epoch_order(len(train), seed, epoch), self._batch_size)
         for indices in batches:
             for micro in torch.split(indices, self.args.per_device_train_batch_size):
-                batch = train.batch(micro, device=device)
-                labels = batch.pop("labels")
                 with self._accelerator.autocast():
-                    logits = logits_of(model, batch)
+                    logits = forward(train, micro)
+                labels = train.labels[micro].to(device)
                 loss = loss_of(logits, labels, self.args.label_smoothing_factor)
                 loss = loss * (len(micro) / len(indices))
                 self._accelerator.backward(loss)
                 total += loss.detach()
             if self.args.max_grad_norm:
-                self._accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
+                self._accelerator.clip_grad_norm_(trained, self.args.max_grad_norm)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
         return float(total) / len(batches)
 
     def _record(
-        self, model: nn.Module, validation: EncodedSplit, train_loss: float, rate: float
+        self, forward: Forward, validation: SplitView, train_loss: float, rate: float
     ) -> EpochRecord:
         with self._accelerator.autocast():
-            logits = predict(
-                model, validation, self.args.per_device_eval_batch_size, self._accelerator.device
-            )
+            logits = predict(forward, validation, self.args.per_device_eval_batch_size)
         finite = bool(torch.isfinite(logits).all())
         return EpochRecord(
             train_loss=train_loss,

@@ -132,6 +132,26 @@ def test_subset_keeps_order_names_and_normalisation():
     assert (subset.mean, subset.std, subset.n_skipped) == (MEAN, STD, 0)
 
 
+def test_a_view_gives_the_batches_of_a_subset_without_a_copy():
+    split = image_split()
+    view, subset = split.view(np.array([5, 0, 3])), split.subset([5, 0, 3])
+    positions = torch.tensor([2, 0])
+    for name, values in view.batch(positions).items():
+        assert torch.equal(values, subset.batch(positions)[name])
+    assert torch.equal(view.labels, subset.labels)
+    assert len(view) == 3
+    assert view.split is split
+
+
+def test_a_view_is_of_everything_unless_told_otherwise():
+    assert image_split().view().rows.tolist() == list(range(6))
+
+
+def test_a_view_of_nothing_is_refused():
+    with pytest.raises(DataError, match="a view needs at least one sample"):
+        image_split().view([])
+
+
 def test_class_counts_include_classes_without_samples():
     split = EncodedSplit({"x": torch.zeros(3)}, torch.tensor([2, 0, 2]), ("a", "b", "c"))
     assert (split.n_classes, split.class_counts) == (3, (1, 0, 2))
