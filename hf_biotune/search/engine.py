@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
@@ -19,6 +20,7 @@ from ..blocks import BlockSpec, partition
 from ..evolution import BioTuneSampler, genotype_of, plan_of, suggest_genotype
 from ..exceptions import ConfigError
 from ..genotype import Genotype
+from .adapter_store import AdapterDirectory, AdapterMemory, AdapterStore
 from .data import EncodedSplit
 from .finalists import best_of, confirmations, contenders, finalists_of
 from .fitness import FitnessEvaluator, StoppingRule
@@ -35,6 +37,7 @@ from .history import (
     was_trained,
 )
 from .identity import claim, identity_of
+from .kept import KeptAdapters
 from .layout import LAYOUTS, fastest_layout
 from .listener import SearchListener, TrialReport
 from .metrics import resolve_metric
@@ -47,6 +50,7 @@ from .starts import starting_points
 from .weights import BaseModelPool
 
 LAYOUT_KEY = "memory_layout"
+ADAPTERS_NAME = "adapters"
 
 
 class SearchEngine:
@@ -63,6 +67,7 @@ class SearchEngine:
         listener: SearchListener,
     ) -> None:
         self._search = search
+        self._model_init = model_init
         self._listener = listener
         self._metric = resolve_metric(search.metric, search.greater_is_better)
         pool = BaseModelPool(model_init, args.device)
@@ -123,9 +128,13 @@ class SearchEngine:
         claim(self._study, self._identity)
         self._choose_layout()
         self._fail_orphans()
+        self._kept = self._keep_in(_adapter_store(storage, self._evaluator.args))
         self._scorer = Scorer(
-            self._study, self._evaluator, self._folds, self._search, self._listener
+            self._study, self._evaluator, self._folds, self._search, self._listener, self._kept
         )
+
+    def _keep_in(self, store: AdapterStore) -> KeptAdapters:
+        return KeptAdapters(self._study, self._identity, store, self._search, self._metric)
 
     def _choose_layout(self) -> None:
         layout = self._search.memory_layout
@@ -192,6 +201,7 @@ class SearchEngine:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
             self._study.tell(trial, fitness.score)
+            self._kept.prune()
         self._report(trial.number)
 
     def _report(self, number: int) -> None:
@@ -220,7 +230,12 @@ class SearchEngine:
 
     def _choose(self) -> SearchResult:
         finalists = finalists_of(
-            self._study, self._evaluator, self._phenotypes, self._search, self._listener
+            self._study,
+            self._evaluator,
+            self._phenotypes,
+            self._search,
+            self._listener,
+            self._kept.keeper,
         )
         best = best_of(finalists, self._metric)
         trial = self._study.get_trials(deepcopy=False)[best.trial]
@@ -237,7 +252,16 @@ class SearchEngine:
             history=history_of(self._study, self._partition),
             partition=self._partition,
             memory_layout=self._layout,
+            model_init=self._model_init,
+            kept=self._kept,
             trainings=spent_trainings(finished) + sum(fitness.trainings for fitness in confirmed),
             seconds=sum(own_seconds(t) for t in finished)
             + sum(fitness.seconds for fitness in confirmed),
         )
+
+
+def _adapter_store(storage: str | BaseStorage, args: TrainingArguments) -> AdapterStore:
+    """Weights last as long as the study that they belong to."""
+    if isinstance(storage, InMemoryStorage):
+        return AdapterMemory()
+    return AdapterDirectory(Path(args.output_dir) / ADAPTERS_NAME)

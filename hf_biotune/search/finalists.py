@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from ..config import BioTuneConfig
 from ..evolution import genotype_of, plan_of
-from .fitness import FitnessEvaluator, FitnessResult, SeedRun
+from .fitness import FitnessEvaluator, FitnessResult, RunKeeper, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of, was_trained
 from .listener import SearchListener
 from .metrics import Metric
@@ -49,12 +49,23 @@ def contenders(study: optuna.Study, metric: Metric, n: int) -> list[FrozenTrial]
         metric: the score.
         n: how many, at least 1.
     """
-    trained = [t for t in study.get_trials(deepcopy=False) if was_trained(t)]
-    by_fold: dict[int, list[FrozenTrial]] = {}
-    for trial in trained:
-        by_fold.setdefault(plan_of(trial).fold, []).append(trial)
+    by_fold = trained_by_fold(study)
     newest_first = sorted(by_fold.values(), key=lambda trials: -trials[-1].number)
     trials = max(newest_first, key=lambda trials: min(n, len(trials)), default=[])
+    return distinct_best(trials, metric)[:n]
+
+
+def trained_by_fold(study: optuna.Study) -> dict[int, list[FrozenTrial]]:
+    """The trials that were trained to their end, oldest first, by the number of their fold."""
+    by_fold: dict[int, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if was_trained(trial):
+            by_fold.setdefault(plan_of(trial).fold, []).append(trial)
+    return by_fold
+
+
+def distinct_best(trials: Sequence[FrozenTrial], metric: Metric) -> list[FrozenTrial]:
+    """Trials of one fold, best first; of those with the same blocks and rates only the best."""
     # Stable: of equal scores the older trial comes first.
     ranked = sorted(trials, key=lambda t: fitness_of(t).score, reverse=metric.greater_is_better)
     found: list[FrozenTrial] = []
@@ -62,7 +73,7 @@ def contenders(study: optuna.Study, metric: Metric, n: int) -> list[FrozenTrial]
         multipliers = trial.user_attrs[MULTIPLIERS_KEY]
         if multipliers not in [other.user_attrs[MULTIPLIERS_KEY] for other in found]:
             found.append(trial)
-    return found[:n]
+    return found
 
 
 def finalists_of(
@@ -71,6 +82,7 @@ def finalists_of(
     phenotypes: Phenotypes,
     search: SearchConfig,
     listener: SearchListener,
+    keeper_of: Callable[[int], RunKeeper] = lambda number: RunKeeper(),
 ) -> list[Finalist]:
     """The individuals that the winner is chosen from, confirmed if the search asks for it.
 
@@ -80,6 +92,7 @@ def finalists_of(
         phenotypes: decodes the genotypes.
         search: how many finalists, and with which seeds.
         listener: is told of each of their trainings.
+        keeper_of: what keeps the weights of the trial of a number. Default: they are lost.
     """
     trials = contenders(study, evaluator.metric, max(1, search.n_finalists))
     if not search.n_finalists:
@@ -93,7 +106,9 @@ def finalists_of(
         def on_run(run: SeedRun, number: int = number) -> None:
             listener.on_finalist(number, run.seed, run.score)
 
-        finalists.append(confirm(study, trial, config, evaluator, search.seeds, known, on_run))
+        finalists.append(
+            confirm(study, trial, config, evaluator, search.seeds, known, on_run, keeper_of(number))
+        )
     return finalists
 
 
@@ -113,6 +128,7 @@ def confirm(
     seeds: Sequence[int],
     known: Sequence[SeedRun],
     on_run: Callable[[SeedRun], None],
+    keeper: RunKeeper | None = None,
 ) -> Finalist:
     """Train a finalist with the seeds that it has not seen on all data.
 
@@ -126,21 +142,23 @@ def confirm(
         seeds: that it must have been trained with.
         known: runs on all data that the search did already.
         on_run: called with each run of these seeds, also with known ones.
+        keeper: is shown the weights. Default: they are lost.
     """
     runs = {run.seed: run for run in known}
-    result = fitness_of(trial)
+    trained_parameters = fitness_of(trial).trained_parameters
     trainings = 0.0
     for seed in seeds:
         if seed not in runs:
             key = f"{FINALIST_PREFIX}{trial.number}:{seed}"
             if key not in study.user_attrs:
-                study.set_user_attr(key, evaluator.evaluate(config, [seed]).to_dict())
+                result = evaluator.evaluate(config, [seed], keeper=keeper)
+                study.set_user_attr(key, result.to_dict())
             confirmed = FitnessResult.from_dict(study.user_attrs[key])
             runs[seed] = confirmed.runs[0]
             trainings += confirmed.trainings
         on_run(runs[seed])
     ordered = tuple(runs[seed] for seed in seeds)
-    return Finalist(trial.number, FitnessResult(ordered, result.trained_parameters, trainings))
+    return Finalist(trial.number, FitnessResult(ordered, trained_parameters, trainings))
 
 
 def confirmations(study: optuna.Study) -> list[FitnessResult]:

@@ -149,6 +149,16 @@ class StoppingRule:
 EpochHook = Callable[[int, Sequence[EpochRecord]], bool]
 
 
+class RunKeeper:
+    """What is done with the weights of trainings; nothing here."""
+
+    def on_best_epoch(self, model: BioTuneModel, score: float) -> None:
+        """The model has its best weights so far."""
+
+    def on_run_end(self, model: BioTuneModel, run: SeedRun) -> None:
+        """The training is over; the model has its last weights, and is taken apart next."""
+
+
 class FitnessEvaluator:
     """Trains phenotypes on one data set, one after the other, on one device.
 
@@ -185,6 +195,7 @@ class FitnessEvaluator:
         train_indices: np.ndarray | None = None,
         validation_indices: np.ndarray | None = None,
         after_epoch: EpochHook | None = None,
+        keeper: RunKeeper | None = None,
     ) -> FitnessResult:
         """Train and score one phenotype.
 
@@ -195,6 +206,7 @@ class FitnessEvaluator:
             validation_indices: the fold's validation samples. Default: all.
             after_epoch: called with the seed and the curve so far; returning `False` stops the
                 training as halved, and the seeds after it.
+            keeper: is shown the weights. Default: they are lost.
 
         Returns:
             Every run's curve and score. A run that diverged has the metric's worst score.
@@ -202,7 +214,9 @@ class FitnessEvaluator:
         train, validation = self.train.view(train_indices), self.validation.view(validation_indices)
         runs: list[SeedRun] = []
         for seed in seeds:
-            runs.append(self._run(config, seed, train, validation, after_epoch))
+            runs.append(
+                self._run(config, seed, train, validation, after_epoch, keeper or RunKeeper())
+            )
             if runs[-1].stopped == "halving":
                 break
         share = len(train) / len(self.train) / self.epochs
@@ -219,6 +233,7 @@ class FitnessEvaluator:
         train: SplitView,
         validation: SplitView,
         after_epoch: EpochHook | None,
+        keeper: RunKeeper,
     ) -> SeedRun:
         started = time.perf_counter()
         base = self.pool.restore(seed)
@@ -229,14 +244,16 @@ class FitnessEvaluator:
         self._accelerator = accelerator_for(self.args)
         self._trained_parameters = wrapped.get_nb_trainable_parameters()[0]
         try:
-            curve, stopped = self._train(wrapped, seed, train, validation, after_epoch)
+            curve, stopped = self._train(wrapped, seed, train, validation, after_epoch, keeper)
+            scores = [epoch.score for epoch in curve]
+            score = self.metric.worst
+            if stopped != "diverged":
+                score = scores[_best_index(scores, self.metric)]
+            run = SeedRun(seed, tuple(curve), score, time.perf_counter() - started, stopped)
+            keeper.on_run_end(wrapped, run)
         finally:
             wrapped.merge_and_unload()
-        scores = [epoch.score for epoch in curve]
-        score = self.metric.worst
-        if stopped != "diverged":
-            score = scores[_best_index(scores, self.metric)]
-        return SeedRun(seed, tuple(curve), score, time.perf_counter() - started, stopped)
+        return run
 
     def _train(
         self,
@@ -245,6 +262,7 @@ class FitnessEvaluator:
         train: SplitView,
         validation: SplitView,
         after_epoch: EpochHook | None,
+        keeper: RunKeeper,
     ) -> tuple[list[EpochRecord], str]:
         model, optimizer, scheduler = self._prepare(wrapped, len(train))
         forward = Forward(model, self._accelerator.device)
@@ -256,6 +274,8 @@ class FitnessEvaluator:
             curve.append(self._record(forward, validation, train_loss, rate))
             if not math.isfinite(curve[-1].train_loss + curve[-1].validation_loss):
                 return curve, "diverged"
+            if _best_index([e.score for e in curve], self.metric) == epoch:
+                keeper.on_best_epoch(wrapped, curve[-1].score)
             if after_epoch is not None and not after_epoch(seed, curve):
                 return curve, "halving"
             if self.stopping.is_over([e.score for e in curve], self.epochs, self.metric):

@@ -19,7 +19,7 @@ from .search_config import SearchConfig
 IDENTITY_KEY = "hf_biotune"
 SCHEMA = 1
 # Changing these continues the same search; anything else in SearchConfig makes another one.
-_FREE = ("budget", "generations", "n_finalists")
+_FREE = ("budget", "generations", "n_finalists", "keep_best")
 _ARGUMENTS = (
     "learning_rate",
     "num_train_epochs",

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import optuna
 import pandas as pd
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from torch import nn
+from transformers import set_seed
 
 from ..blocks import Partition
 from ..config import BioTuneConfig
+from ..exceptions import ConfigError
 from ..genotype import Genotype
+from ..model import BioTuneModel
 from .finalists import Finalist
+from .fitness import SeedRun
+from .history import fitness_of, was_trained
+from .kept import KeptAdapters
+from .layout import LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,8 @@ class SearchResult:
         history: one row per individual; see [`history_of`].
         partition: the blocks of the model.
         memory_layout: of convolutions' weights in every training.
+        model_init: made the base model of every training.
+        kept: the weights of the best individuals.
         trainings: spent, in units of one full training.
         seconds: spent in trainings.
     """
@@ -40,5 +54,53 @@ class SearchResult:
     history: pd.DataFrame = field(repr=False)
     partition: Partition = field(repr=False)
     memory_layout: str
+    model_init: Callable[[], nn.Module] = field(repr=False)
+    kept: KeptAdapters = field(repr=False)
     trainings: float
     seconds: float
+
+    @cached_property
+    def best_model(self) -> BioTuneModel:
+        """The winner as it was trained in the search, after its best epoch: see `kept_model`."""
+        return self.kept_model()
+
+    def kept_model(self, trial: int | None = None, seed: int | None = None) -> BioTuneModel:
+        """A model that the search trained and kept, with the weights of its best epoch.
+
+        Args:
+            trial: the number of the individual. Default: the winner.
+            seed: of its training. Default: that with the best validation score.
+
+        Raises:
+            ConfigError: the search kept no weights, or has no such training.
+            CheckpointError: the weights are not there.
+        """
+        individual = self._trained_trial(self.best_trial if trial is None else trial)
+        run = self._run(individual, seed)
+        set_seed(run.seed)
+        base = self.model_init()
+        base.to(memory_format=LAYOUTS[self.memory_layout])
+        return self.kept.load(individual, run, base)
+
+    def _trained_trial(self, number: int) -> FrozenTrial:
+        trials = self.study.get_trials(deepcopy=False)
+        if not 0 <= number < len(trials) or not was_trained(trials[number]):
+            raise ConfigError(
+                f"trial must be the number of an individual that was trained to its end, got "
+                f"{number}; history lists them as 'complete'"
+            )
+        return trials[number]
+
+    def _run(self, trial: FrozenTrial, seed: int | None) -> SeedRun:
+        confirmed = {finalist.trial: finalist.fitness.runs for finalist in self.finalists}
+        runs = confirmed.get(trial.number) or fitness_of(trial).runs
+        if seed is None:
+            sign = 1 if self.study.direction == StudyDirection.MAXIMIZE else -1
+            return max(runs, key=lambda run: sign * run.score)
+        for run in runs:
+            if run.seed == seed:
+                return run
+        raise ConfigError(
+            f"seed must be one that individual {trial.number} was trained with, "
+            f"{', '.join(str(run.seed) for run in runs)}, got {seed}"
+        )

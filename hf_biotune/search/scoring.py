@@ -13,6 +13,7 @@ from .fitness import EpochRecord, FitnessEvaluator, FitnessResult
 from .folds import Split
 from .halving import is_kept, rung_epoch
 from .history import MULTIPLIERS_KEY, finished_trials, was_trained
+from .kept import KeptAdapters
 from .listener import SearchListener
 from .phenotypes import phenotype_key
 from .search_config import SearchConfig
@@ -27,6 +28,7 @@ class Scorer:
         folds: of the data.
         search: seeds, halving, reuse.
         listener: is told of every epoch.
+        kept: keeps the weights of the best.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class Scorer:
         folds: Sequence[Split],
         search: SearchConfig,
         listener: SearchListener,
+        kept: KeptAdapters,
     ) -> None:
         self._study = study
         self._evaluator = evaluator
         self._folds = folds
         self._search = search
         self._listener = listener
+        self._kept = kept
 
     def scored_before(self, plan: Plan, config: BioTuneConfig) -> FrozenTrial | None:
         """A finished trial of the same blocks and rates, to a quarter of a decade, and fold."""
@@ -72,7 +76,10 @@ class Scorer:
             peers = self._scores_at(rung, plan.fold, but=trial.number)
             return is_kept(curve[-1].score, peers, self._evaluator.metric)
 
-        return self._evaluator.evaluate(config, seeds, split.train, split.validation, after_epoch)
+        keeper = self._kept.keeper(trial.number, plan.fold)
+        return self._evaluator.evaluate(
+            config, seeds, split.train, split.validation, after_epoch, keeper
+        )
 
     def _scores_at(self, epoch: int, fold: int, but: int) -> list[float]:
         """What finished trials of a fold had scored after so many epochs."""

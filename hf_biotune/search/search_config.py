@@ -79,6 +79,10 @@ class SearchConfig:
             fold g modulo ceil(1 / fold_fraction). Default: 1, everything.
         n_finalists: how many of the best are scored with all seeds on all data before the winner
             is chosen; 0 for none. Default: 3.
+        keep_best: how many of the best individuals' weights are kept, as adapters in the
+            directory `adapters` under `output_dir` (in memory, if the study is in memory): of the
+            best epoch, with every seed. The finalists' are always among them. With folds, as many
+            of each. 0 keeps none. Default: 5.
         metric: see [`resolve_metric`]. Default: `"macro_accuracy"`.
         greater_is_better: for a metric object. Default: `True`.
         patience: epochs without improvement after which a training stops; `None` for never.
@@ -111,6 +115,7 @@ class SearchConfig:
     seeds_per_individual: int = 1
     fold_fraction: float = 1.0
     n_finalists: int = 3
+    keep_best: int = 5
     metric: Any = "macro_accuracy"
     greater_is_better: bool = True
     patience: int | None = 3
@@ -144,6 +149,7 @@ class SearchConfig:
         if self.generations is not None:
             _at_least("generations", self.generations, 0)
         _at_least("n_finalists", self.n_finalists, 0)
+        _at_least("keep_best", self.keep_best, 0)
         _at_least("seed", self.seed, 0)
 
     def _check_fitness(self) -> None:
