@@ -15,6 +15,7 @@ from hf_biotune import BioTuneModel, SearchConfig, biotune_search
 from hf_biotune.exceptions import CheckpointError, ConfigError
 from hf_biotune.search import SearchListener, adapter_store, default_training_arguments
 from hf_biotune.search.finalists import contenders
+from hf_biotune.search.forward import Forward
 from hf_biotune.search.history import fitness_of
 from hf_biotune.search.metrics import METRICS
 from hf_biotune.search.task import predict
@@ -74,7 +75,7 @@ def adapters(directory: Path) -> set[str]:
 
 
 def score(model, data):
-    return ACCURACY.compute(predict(model, data, 128, "cpu"), data.labels)
+    return ACCURACY.compute(predict(Forward(model, "cpu"), data.view(), 128), data.labels)
 
 
 def tensors(model):
