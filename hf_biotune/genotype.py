@@ -118,6 +118,23 @@ class Genotype:
         """Whether at least one block is trained."""
         return any(self.selected)
 
+    def repaired(self) -> Genotype:
+        """This genotype, or, if it trains no block, one that trains its most important one.
+
+        Evolution draws such genotypes again; other samplers can't.
+
+        Example:
+            >>> Genotype((0.2, 0.4), 0.9).repaired().selected
+            (False, True)
+        """
+        if self.is_valid:
+            return self
+        # The smallest number above 0 lets a threshold of 0 be exceeded.
+        highest = max(math.ulp(0.0), *self.importances)
+        best = max(range(len(self)), key=lambda index: self.importances[index])
+        importances = [*self.importances[:best], highest, *self.importances[best + 1 :]]
+        return Genotype(tuple(importances), math.nextafter(highest, 0.0))
+
     @property
     def key(self) -> str:
         """16 hexadecimal digits that name this genotype, the same in every process and version."""

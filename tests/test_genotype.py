@@ -127,3 +127,26 @@ def test_from_multipliers_refuses_what_no_genotype_decodes_to(multipliers, messa
 def test_json_that_holds_no_genotype_is_refused(text):
     with pytest.raises(GenotypeError):
         Genotype.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("importances", "threshold", "selected"),
+    [
+        ((0.2, 0.7, 0.4), 0.9, (False, True, False)),
+        ((0.2, 0.7, 0.7), 0.7, (False, True, True)),
+        ((0.0, 0.0), 0.0, (True, False)),
+        ((1.0,), 1.0, (True,)),
+    ],
+)
+def test_a_genotype_that_trains_nothing_is_repaired_to_train_its_most_important_block(
+    importances, threshold, selected
+):
+    genotype = Genotype(importances, threshold)
+    assert not genotype.is_valid
+    assert genotype.repaired().selected == selected
+    assert genotype.repaired().importances == pytest.approx(importances)
+
+
+def test_a_genotype_that_trains_a_block_needs_no_repair():
+    genotype = Genotype((0.2, 0.7), 0.5)
+    assert genotype.repaired() is genotype

@@ -81,6 +81,13 @@ PopulationSize = Annotated[
     int, typer.Option(help="Individuals in a generation.", rich_help_panel=_SEARCH)
 ]
 Elites = Annotated[int, typer.Option(help="Best ones that are refined.", rich_help_panel=_SEARCH)]
+Sampler = Annotated[
+    str,
+    typer.Option(
+        help="Who chooses what to train: biotune, or random, tpe, cmaes, gp, nsgaii to compare.",
+        rich_help_panel=_SEARCH,
+    ),
+]
 Blocks = Annotated[
     str,
     typer.Option(

@@ -202,6 +202,7 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
     values: dict[str, Any] = {
         "population_size": options["population_size"],
         "n_elites": options["elites"],
+        "sampler": options["sampler"],
         "metric": options["metric"],
         "norm_statistics": options["norm_statistics"],
         "seed": options["seed"],

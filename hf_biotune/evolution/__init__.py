@@ -10,6 +10,7 @@ from .plan import (
     plan_of,
     suggest_genotype,
 )
+from .planned import PlannedSampler
 from .population import Individual, minimised_fitness
 from .sampler import BioTuneSampler
 from .scheme import ROLES, Role, Scheme
@@ -21,6 +22,7 @@ __all__ = [
     "BioTuneSampler",
     "Individual",
     "Plan",
+    "PlannedSampler",
     "Role",
     "Scheme",
     "genotype_of",

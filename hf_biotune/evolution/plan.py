@@ -27,8 +27,9 @@ class Plan:
         generation: from 0.
         fold: of the data on which to train and to score.
         role: `"initial"` (of the first generation, or given by the user), `"rescore"` (an elite on
-            a new fold), `"exploit"` (a neighbour of an elite), `"offspring"`, or `"random"` (takes
-            the place of offspring when too few parents are left).
+            a new fold), `"exploit"` (a neighbour of an elite), `"offspring"`, `"random"` (takes the
+            place of offspring when too few parents are left), or `"sampled"` (chosen by another
+            sampler).
         parents: numbers of the trials that it descends from: none, the elite, or both parents.
         slot: the position in the generation; trials that failed leave theirs to the next trial.
         genes: as planned, threshold last.
@@ -58,7 +59,8 @@ def plan_of(trial: Trial | FrozenTrial) -> Plan:
         trial: from `study.ask()`, the argument of an objective, or one of `study.trials`.
 
     Raises:
-        ConfigError: the trial was made by another sampler than `BioTuneSampler`.
+        ConfigError: the trial was made by another sampler than `BioTuneSampler` and
+            `PlannedSampler`.
     """
     plan = stored_plan(trial)
     if plan is None:

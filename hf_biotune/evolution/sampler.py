@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseGASampler, RandomSampler
-from optuna.storages._heartbeat import is_heartbeat_enabled
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,6 +18,7 @@ from . import plan as plans
 from .blas import one_blas_thread
 from .candidates import Nursery
 from .generation import Generation
+from .heartbeat import first_beat
 from .history import read
 from .plan import PLAN_KEY, Plan
 from .roster import Roster
@@ -132,10 +132,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Plan the trial, so that the objective knows its fold before it asks for a gene."""
         _check_single_objective(study)
-        if is_heartbeat_enabled(study._storage):
-            # Optuna's first beat comes after this method, and a trial that dies before its first
-            # beat never counts as stale.
-            study._storage.record_heartbeat(trial._trial_id)
+        first_beat(study, trial)
         self._planned(study, trial)
 
     def sample_relative(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Role = Literal["initial", "rescore", "exploit", "offspring", "random"]
+Role = Literal["initial", "rescore", "exploit", "offspring", "random", "sampled"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec, partition
-from ..evolution import BioTuneSampler, genotype_of, plan_of, suggest_genotype
+from ..evolution import plan_of, suggest_genotype
 from ..exceptions import ConfigError
 from ..genotype import Genotype
 from .adapter_store import AdapterDirectory, AdapterMemory, AdapterStore
@@ -43,6 +43,7 @@ from .listener import SearchListener, TrialReport
 from .metrics import resolve_metric
 from .phenotypes import Phenotypes
 from .result import SearchResult
+from .samplers import sampler_of
 from .scoring import Scorer
 from .search_config import SearchConfig
 from .spending import Spending
@@ -93,15 +94,7 @@ class SearchEngine:
             seed=search.seed,
             label_names=train.label_names,
         )
-        self._sampler = BioTuneSampler(
-            self._partition.names,
-            population_size=search.population_size,
-            n_elites=search.n_elites,
-            n_folds=len(self._folds),
-            seed=search.seed,
-            surrogate=search.surrogate,
-            first=self._first(),
-        )
+        self._sampler = sampler_of(search, self._partition.names, self._first())
         self._spending = Spending(search, self._sampler.scheme)
 
     def _first(self) -> list[Genotype]:
@@ -181,7 +174,8 @@ class SearchEngine:
     def _run_trial(self) -> None:
         trial = self._study.ask()
         try:
-            genotype = suggest_genotype(trial, self._partition.names)
+            suggest_genotype(trial, self._partition.names)
+            genotype = self._phenotypes.genotype_of(trial)
             plan = plan_of(trial)
             self._listener.on_trial_begin(trial.number, plan.generation, plan.role)
             config = self._phenotypes.config_of(genotype)
@@ -239,7 +233,7 @@ class SearchEngine:
         )
         best = best_of(finalists, self._metric)
         trial = self._study.get_trials(deepcopy=False)[best.trial]
-        genotype = genotype_of(trial, self._partition.names)
+        genotype = self._phenotypes.genotype_of(trial)
         finished = finished_trials(self._study)
         confirmed = confirmations(self._study)
         return SearchResult(

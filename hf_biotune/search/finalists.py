@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from ..config import BioTuneConfig
-from ..evolution import genotype_of, plan_of
+from ..evolution import plan_of
 from .fitness import FitnessEvaluator, FitnessResult, RunKeeper, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of, was_trained
 from .listener import SearchListener
@@ -100,7 +100,7 @@ def finalists_of(
     finalists = []
     for trial in trials:
         number = trial.number
-        config = phenotypes.config_of(genotype_of(trial, phenotypes.block_names))
+        config = phenotypes.config_of(phenotypes.genotype_of(trial))
         known: Sequence[SeedRun] = fitness_of(trial).runs if search.n_folds == 1 else ()
 
         def on_run(run: SeedRun, number: int = number) -> None:

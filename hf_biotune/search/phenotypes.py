@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from optuna.trial import FrozenTrial, Trial
 
 from ..blocks import Partition
 from ..config import BioTuneConfig
+from ..evolution import genotype_of
 from ..genotype import Genotype, lr_multiplier
 from .search_config import SearchConfig
 
@@ -32,6 +34,10 @@ class Phenotypes:
     def block_names(self) -> tuple[str, ...]:
         """Of the partition, in order."""
         return self._partition.names
+
+    def genotype_of(self, trial: Trial | FrozenTrial) -> Genotype:
+        """What a trial trains: its genes; repaired if they select no block."""
+        return genotype_of(trial, self.block_names).repaired()
 
     def config_of(self, genotype: Genotype) -> BioTuneConfig:
         """What a genotype stands for, `always_train` included."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..exceptions import ConfigError
 from .folds import n_folds
+from .samplers import BIOTUNE, check_sampler
 
 # The seeds of the published experiments.
 PAPER_SEEDS = (684, 559, 629)
@@ -93,6 +94,10 @@ class SearchConfig:
             best third of its fold. Default: `True`.
         seeded_start: whether the first generation holds what people try by hand: linear probe,
             full fine-tuning, last half. Default: `True`.
+        sampler: who chooses the genotypes: `"biotune"` (evolution, the default), or one to compare
+            it with on the same space, budget and folds: `"random"`, `"tpe"`, `"cmaes"`, `"gp"`,
+            `"nsgaii"`, or a sampler of Optuna. A seeded start holds for all of them; `n_elites` and
+            `surrogate` are for evolution only.
         surrogate: whether offspring are pre-screened by a Gaussian process. Default: `True`.
         memoise: whether an individual that decodes to blocks and rates that were scored before on
             the same fold costs nothing. Default: `True`.
@@ -122,6 +127,7 @@ class SearchConfig:
     patience_from: float = 1 / 3
     halving: bool = True
     seeded_start: bool = True
+    sampler: Any = BIOTUNE
     surrogate: bool = True
     memoise: bool = True
     always_train: tuple[str, ...] = ()
@@ -140,6 +146,7 @@ class SearchConfig:
         self._check_fitness()
 
     def _check_evolution(self) -> None:
+        check_sampler(self.sampler)
         _at_least("n_elites", self.n_elites, 1)
         if self.population_size < self.n_elites + 2:
             raise ConfigError(
@@ -205,8 +212,10 @@ class SearchConfig:
         return cls(**{**published, **overrides})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a metric object is written as its name."""
+        """Plain values for JSON; a metric or sampler object is written as its name."""
         values = asdict(self)
+        if not isinstance(self.sampler, str):
+            values["sampler"] = type(self.sampler).__name__
         values["budget"] = None if self.budget is None else str(self.budget)
         if not isinstance(self.metric, str):
             values["metric"] = getattr(self.metric, "name", type(self.metric).__name__)

@@ -161,6 +161,7 @@ def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
         (["--budget", "soon"], "budget must be a number of trainings or a time"),
         (["--budget", "0"], "budget must be greater than 0"),
         (["--population-size", "4"], "population_size must be at least n_elites + 2 = 5, got 4"),
+        (["--sampler", "annealing"], "sampler must be one of biotune, random, tpe, cmaes, gp"),
         (["--metric", "auc"], "metric must be one of macro_accuracy, accuracy, f1, loss"),
         (["--train-fraction", "0"], "train_fraction"),
         (["--norm-statistics", "moving"], "norm_statistics must be one of 'train', 'frozen'"),

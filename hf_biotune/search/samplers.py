@@ -1,0 +1,86 @@
+"""Who chooses the genotypes of a search: evolution, or a sampler of Optuna to compare it with."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from ..evolution import BioTuneSampler, PlannedSampler, Scheme
+from ..exceptions import ConfigError
+from ..genotype import Genotype
+
+if TYPE_CHECKING:
+    from .search_config import SearchConfig
+
+BIOTUNE = "biotune"
+# From a seed and the size of a population. Otherwise as Optuna makes them, which is what people
+# compare with.
+_OF_OPTUNA: dict[str, Callable[[int, int], BaseSampler]] = {
+    "random": lambda seed, size: optuna.samplers.RandomSampler(seed=seed),
+    "tpe": lambda seed, size: optuna.samplers.TPESampler(seed=seed),
+    "cmaes": lambda seed, size: optuna.samplers.CmaEsSampler(
+        seed=seed, warn_independent_sampling=False
+    ),
+    "gp": lambda seed, size: optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
+    "nsgaii": lambda seed, size: optuna.samplers.NSGAIISampler(population_size=size, seed=seed),
+}
+SAMPLERS = (BIOTUNE, *_OF_OPTUNA)
+# What a sampler needs beside Optuna: a package, which is also the name of our extra.
+_EXTRAS = {"cmaes": "cmaes"}
+
+
+def check_sampler(sampler: Any) -> None:
+    """Check what a user gave as the sampler of a search.
+
+    Raises:
+        ConfigError: an unknown name, or a sampler whose package is not installed.
+    """
+    if isinstance(sampler, BaseSampler):
+        return
+    if sampler not in SAMPLERS:
+        raise ConfigError(
+            f"sampler must be one of {', '.join(SAMPLERS)}, or a sampler of Optuna, got {sampler!r}"
+        )
+    package = _EXTRAS.get(sampler)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f"sampler {sampler!r} needs the package {package!r}, which is not installed; "
+            f"pip install 'hf-biotune[{package}]'"
+        )
+
+
+def sampler_of(
+    search: SearchConfig, block_names: Sequence[str], first: Sequence[Genotype]
+) -> BioTuneSampler | PlannedSampler:
+    """The sampler of a search.
+
+    Args:
+        search: which one, and its scheme.
+        block_names: of the partition, in order.
+        first: genotypes of the first individuals, whoever chooses the others.
+    """
+    if search.sampler == BIOTUNE:
+        return BioTuneSampler(
+            block_names,
+            population_size=search.population_size,
+            n_elites=search.n_elites,
+            n_folds=search.n_folds,
+            seed=search.seed,
+            surrogate=search.surrogate,
+            first=first,
+        )
+    scheme = Scheme(search.population_size, search.n_elites, search.n_folds)
+    make: Callable[[int], BaseSampler] | BaseSampler
+    if isinstance(search.sampler, BaseSampler):
+        make = search.sampler
+    else:
+        build = _OF_OPTUNA[search.sampler]
+
+        def make(seed: int) -> BaseSampler:
+            return build(seed, search.population_size)
+
+    return PlannedSampler(block_names, make, scheme=scheme, seed=search.seed, first=first)
