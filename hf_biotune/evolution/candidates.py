@@ -60,6 +60,7 @@ class Nursery:
             generation: as far as it has got.
             slot: from 0; past the last one there are more of the kind of the last.
             size: how many; an initial individual and an elite that is scored again are just one.
+                With more than one, as many offspring compete with an elite's neighbours.
 
         Returns:
             At least one; each trains at least one block, except copies of a parent that doesn't.
@@ -75,8 +76,13 @@ class Nursery:
             if elite.genotype.is_valid:
                 # Both neighbours of an elite draw from one stream: they are +d and -d of one step.
                 pairs = self._generator(_PAIR_STREAM, generation.index, duty.elite)
-                neighbours = breeding.exploits(genes, duty.sign, pairs, size)
-                return [Candidate("exploit", neighbour, parents) for neighbour in neighbours]
+                neighbours = [
+                    Candidate("exploit", neighbour, parents)
+                    for neighbour in breeding.exploits(genes, duty.sign, pairs, size)
+                ]
+                # Measured: one gene of an elite moved is often less promising than an offspring.
+                rivals = self._offspring(generation, slot, size) if size > 1 else []
+                return neighbours + rivals
         return self._offspring(generation, slot, size)
 
     def initial(self, slot: int) -> FloatArray:

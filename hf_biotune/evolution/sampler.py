@@ -36,8 +36,9 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
 
     Generation 0 holds what the user enqueued and random individuals. In each later one the elites
     are scored again if the fold changes, each elite tries two neighbours, and offspring fill the
-    rest. With `surrogate=True` a Gaussian process chooses among many candidates for each training
-    and ranks by denoised fitness; with `surrogate=False` this is the published algorithm.
+    rest. With `surrogate=True` a Gaussian process chooses among many candidates for each training,
+    where offspring compete with an elite's neighbours, and ranks by denoised fitness; with
+    `surrogate=False` this is the published algorithm.
 
     The sampler has no state. What a trial trains is a function of the seed, its generation, its
     slot in it and the finished trials, all of which are in the storage: a search with one worker

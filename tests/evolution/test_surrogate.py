@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal, norm
 from hf_biotune.evolution import breeding, surrogate
 from hf_biotune.evolution.surrogate import KERNELS, Kernel, Observations, Surrogate, choose_kernel
 
-KERNEL = Kernel(length_scale=2.0, matern=1.0, linear=2.0, fold=0.3, noise=0.05)
+KERNEL = Kernel(length_scale=2.0, matern=1.0, linear=2.0, pairs=1.5, fold=0.3, noise=0.05)
 
 
 def genes(n: int, seed: int = 0, n_genes: int = 7) -> np.ndarray:
@@ -30,11 +30,15 @@ def observations(n: int = 40, *, noise: float = 0.0, n_folds: int = 1) -> Observ
 def dense_covariance(kernel: Kernel, x: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """The formula of `Kernel`, element by element."""
     covariance = np.empty((len(x), len(x)))
+    n_blocks = x.shape[1] // 2
+    z = x.copy()
+    z[:, :n_blocks] = np.where(x[:, :n_blocks] == 1.0, 1.0, -1.0)
     for i, j in np.ndindex(covariance.shape):
         r = np.sqrt(3) * np.linalg.norm(x[i] - x[j]) / kernel.length_scale
         covariance[i, j] = (
             kernel.matern * (1 + r) * np.exp(-r)
             + kernel.linear * x[i] @ x[j] / x.shape[1]
+            + kernel.pairs * (z[i] @ z[j] / x.shape[1]) ** 2
             + kernel.fold * (folds[i] == folds[j])
             + (kernel.noise + 1e-6) * (i == j)
         )
@@ -75,6 +79,20 @@ def test_the_kernel_is_the_most_likely_of_the_grid() -> None:
         for kernel in KERNELS
     ]
     assert choose_kernel(data) == KERNELS[int(np.argmax(likelihoods))]
+
+
+def test_blocks_that_gain_only_together_are_found_out() -> None:
+    drawn = genes(150, n_genes=9)
+    x = surrogate.features(drawn)
+    fitness = 1.0 - 0.3 * (x[:, 0] == x[:, 5]) - 0.3 * (x[:, 2] == x[:, 7])
+    data = Observations(x[:100], fitness[:100], np.zeros(100))
+    kernel = choose_kernel(data)
+    assert kernel.pairs > 0.0
+    error = [
+        np.abs(Surrogate(data, k).predict(x[100:])[0] - fitness[100:]).mean()
+        for k in (kernel, kernel._replace(pairs=0.0))
+    ]
+    assert error[0] < 0.7 * error[1]
 
 
 def test_a_single_fold_needs_no_fold_effect() -> None:
