@@ -24,6 +24,7 @@ FloatArray = NDArray[np.float64]
 
 N_BLOCKS = 12
 N_GENES = N_BLOCKS + 1
+BLOCK_NAMES = tuple(f"block{index}" for index in range(N_BLOCKS))
 N_FOLDS = 5
 KINDS = ("separable", "deceptive", "noisy")
 
@@ -47,6 +48,7 @@ class Landscape(ABC):
     """
 
     kind: str
+    block_names = BLOCK_NAMES
 
     def __init__(self, repetition: int) -> None:
         self.repetition = repetition

@@ -1,96 +1,110 @@
-"""How good a genotype does a search find, after how many trainings? On synthetic landscapes.
+"""How good a genotype does a search find, after how many trainings?
 
     python benchmarks/search_quality.py --repetitions 20
-    python benchmarks/search_quality.py --methods paper default --repetitions 8
+    python benchmarks/search_quality.py --methods gp --repetitions 5
+    python benchmarks/search_quality.py --methods paper default --kinds digits
 
-Prints the mean normalised regret in per cent with its standard error (0 is the optimum, 100 the
-median random genotype), and the time that planning one individual takes after 200 trials. The
-genotype that counts after n trials is the one with the best observed score among them, for every
-method; its regret is that of its true score.
+On three synthetic landscapes (`landscapes.py`) and on recorded trainings of a real model
+(`replay.py`). Prints the mean normalised regret in per cent with its standard error (0 is the
+optimum, 100 the median random genotype), and the time that planning one individual takes after 200
+trials. The genotype that counts after n trials is the one with the best observed score among them,
+for every method; its regret is that of its true score. What was measured before and isn't measured
+again stays in the results.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
-import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
-from landscapes import KINDS, N_BLOCKS, Landscape, landscape
-from optuna.samplers import BaseSampler
+from environment import machine, versions
+from landscapes import KINDS, landscape
+from numpy.typing import NDArray
+from replay import KIND, TABLE, RealTable
+from samplers import METHODS, REQUIREMENTS, SLOW
+from table import Table
 
-from hf_biotune.evolution import BioTuneSampler, suggest_genotype
+from hf_biotune.evolution import suggest_genotype
 
 CHECKPOINTS = (50, 100, 140, 200)
-BLOCKS = [f"block{index}" for index in range(N_BLOCKS)]
 RESULTS = Path(__file__).parent / "results" / "search_quality.json"
 
-METHODS: dict[str, Callable[[int], BaseSampler]] = {
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
-    "tpe-default": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "nsgaii": lambda seed: optuna.samplers.NSGAIISampler(population_size=10, seed=seed),
-    "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
-    "paper": lambda seed: BioTuneSampler(BLOCKS, seed=seed, surrogate=False),
-    "default": lambda seed: BioTuneSampler(BLOCKS, seed=seed),
-}
-# What a method needs besides Optuna.
-REQUIREMENTS = {"cmaes": "cmaes", "gp": "torch"}
-# Left out unless asked for: a run takes a minute instead of seconds.
-SLOW = ("gp",)
+
+class Terrain(Protocol):
+    """What a search is measured on; see `landscapes.Landscape`."""
+
+    repetition: int
+
+    @property
+    def block_names(self) -> Sequence[str]:
+        """One gene each, and one for the freezing threshold."""
+
+    def observe(
+        self, genes: NDArray[np.float64], fold: int, generator: np.random.Generator
+    ) -> float:
+        """The score that a training would report."""
+
+    def regret(self, genes: NDArray[np.float64]) -> float:
+        """How far below the optimum, in per cent: 100 for the median random genotype."""
 
 
-def search(method: str, terrain: Landscape, n_trials: int) -> dict[str, Any]:
+def terrain(kind: str, repetition: int) -> Terrain:
+    """The landscape of a kind, one of `landscapes.KINDS` or `replay.KIND`, and a number."""
+    return RealTable(repetition, _table()) if kind == KIND else landscape(kind, repetition)
+
+
+@cache
+def _table() -> Table:
+    return Table.load(TABLE)
+
+
+def search(method: str, place: Terrain, n_trials: int) -> dict[str, list[float]]:
     """One search: the regret of the best observed genotype after each trial, and planning times."""
-    study = optuna.create_study(direction="maximize", sampler=METHODS[method](terrain.repetition))
-    noise = np.random.default_rng([7, terrain.repetition])
+    blocks = place.block_names
+    sampler = METHODS[method](blocks, place.repetition)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    noise = np.random.default_rng([7, place.repetition])
     regrets: list[float] = []
     planning: list[float] = []
     best = -np.inf
     for _ in range(n_trials):
         start = time.perf_counter()
         trial = study.ask()
-        genes = suggest_genotype(trial, BLOCKS).to_array()
+        genes = suggest_genotype(trial, blocks).to_array()
         planning.append(time.perf_counter() - start)
-        score = terrain.observe(genes, 0, noise)
+        score = place.observe(genes, 0, noise)
         study.tell(trial, score)
         if score > best:
-            best, regret = score, terrain.regret(genes)
+            best, regret = score, place.regret(genes)
         regrets.append(regret)
     return {"regret": regrets, "planning_seconds": planning}
 
 
 def measure(
-    methods: Sequence[str], kinds: Sequence[str], repetitions: int, checkpoints: Sequence[int]
-) -> dict[str, dict[str, Any]]:
-    """`{method: {kind: {"mean": [...], "standard_error": [...], "planning_seconds": ...}}}`."""
-    results: dict[str, dict[str, Any]] = {method: {} for method in methods}
-    for kind in kinds:
-        for method in methods:
-            runs = [
-                search(method, landscape(kind, repetition), max(checkpoints))
-                for repetition in range(repetitions)
-            ]
-            regrets = np.array([[run["regret"][n - 1] for n in checkpoints] for run in runs])
-            error = regrets.std(axis=0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else None
-            # Thirteen trials are one generation: what choosing a kernel takes is shared by them.
-            planning = np.mean([run["planning_seconds"][-13:] for run in runs])
-            results[method][kind] = {
-                "mean": regrets.mean(axis=0).round(2).tolist(),
-                "standard_error": None if error is None else error.round(2).tolist(),
-                "planning_seconds": round(float(planning), 5),
-            }
-            print(row(kind, method, results[method][kind]), flush=True)
-    return results
+    method: str, kind: str, repetitions: Sequence[int], checkpoints: Sequence[int]
+) -> dict[str, Any]:
+    """The mean regret at each checkpoint, its standard error, and the time to plan one trial."""
+    runs = [search(method, terrain(kind, number), max(checkpoints)) for number in repetitions]
+    regrets = np.array([[run["regret"][n - 1] for n in checkpoints] for run in runs])
+    error = regrets.std(axis=0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else None
+    # Thirteen trials are one generation: what choosing a kernel takes is shared by them.
+    planning = np.mean([run["planning_seconds"][-13:] for run in runs])
+    return {
+        "checkpoints": list(checkpoints),
+        "repetitions": len(runs),
+        "mean": regrets.mean(axis=0).round(2).tolist(),
+        "standard_error": None if error is None else error.round(2).tolist(),
+        "planning_seconds": round(float(planning), 5),
+    }
 
 
 def row(kind: str, method: str, result: dict[str, Any]) -> str:
@@ -102,41 +116,45 @@ def row(kind: str, method: str, result: dict[str, Any]) -> str:
     return f"{kind:<10} {method:<11} {cells}   {1e3 * result['planning_seconds']:7.1f} ms"
 
 
-def versions() -> dict[str, str]:
-    """What the numbers were measured with."""
-    packages = ("hf-biotune", "numpy", "optuna", "scipy")
-    found = {package: importlib.metadata.version(package) for package in packages}
-    return {"python": platform.python_version(), **found}
-
-
 def main() -> None:
     available = [
         method
         for method in METHODS
         if method not in SLOW and importlib.util.find_spec(REQUIREMENTS.get(method, "optuna"))
     ]
+    kinds = (*KINDS, KIND)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first repetition")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=available)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=kinds, default=list(kinds))
     parser.add_argument("--checkpoints", nargs="+", type=int, default=list(CHECKPOINTS))
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    path: Path = arguments.output
+    results = json.loads(path.read_text())["results"] if path.exists() else {}
+    repetitions = range(arguments.first, arguments.first + arguments.repetitions)
     print(f"{'landscape':<10} {'method':<11} regret (standard error) after", *arguments.checkpoints)
-    results = measure(
-        arguments.methods, arguments.kinds, arguments.repetitions, arguments.checkpoints
-    )
+    for kind in arguments.kinds:
+        for method in arguments.methods:
+            result = measure(method, kind, repetitions, arguments.checkpoints)
+            results.setdefault(kind, {})[method] = result
+            print(row(kind, method, result), flush=True)
+            write(path, results)
+
+
+def write(path: Path, results: dict[str, dict[str, Any]]) -> None:
+    """Keep `{landscape: {method: what was measured}}`."""
     report = {
-        "repetitions": arguments.repetitions,
-        "checkpoints": arguments.checkpoints,
-        "versions": versions(),
+        "versions": versions("hf-biotune", "cmaes", "numpy", "optuna", "scipy", "torch"),
+        "machine": machine(),
         "results": results,
     }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,222 @@
+"""Whole searches on recorded trainings: the real engine, whose trainings come from the table.
+
+    python benchmarks/replayed_search.py --repetitions 20
+
+Halving, patience, folds, seeds, reuse, finalists and budgets are those of `biotune_search`; only
+the training itself is looked up. Prints, for each preset, the regret of the genotype that the
+search chooses (`replay.py` says of what), and what it would have spent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from landscapes import Phenotype
+from replay import TABLE, RealTable
+from table import ALL_DATA, Table
+from torch import nn
+
+from hf_biotune import BioTuneConfig
+from hf_biotune.search import (
+    EncodedSplit,
+    FitnessEvaluator,
+    FitnessResult,
+    SearchConfig,
+    SearchListener,
+    default_training_arguments,
+)
+from hf_biotune.search.engine import SearchEngine
+from hf_biotune.search.fitness import EpochHook, EpochRecord, SeedRun
+from hf_biotune.search.folds import Split
+
+
+class Blocks(nn.Module):
+    """Stands for the recorded model: one tiny layer for each of its blocks."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        for name in names:
+            self.add_module(name, nn.Linear(1, 1))
+
+
+class RecordedFitness(FitnessEvaluator):
+    """Looks trainings up instead of doing them.
+
+    Args:
+        evaluator: what it stands in for.
+        terrain: the table.
+        splits: the folds of the search.
+    """
+
+    def __init__(
+        self, evaluator: FitnessEvaluator, terrain: RealTable, splits: Sequence[Split]
+    ) -> None:
+        self.__dict__.update(evaluator.__dict__)
+        self._terrain = terrain
+        self._splits = splits
+
+    def evaluate(
+        self,
+        config: BioTuneConfig,
+        seeds: Sequence[int],
+        train_indices: np.ndarray | None = None,
+        validation_indices: np.ndarray | None = None,
+        after_epoch: EpochHook | None = None,
+    ) -> FitnessResult:
+        """See [`FitnessEvaluator.evaluate`]."""
+        table = self._terrain.table
+        row = self._terrain.nearest_to(phenotype_of(config, table.block_names))
+        part = table.part(self._fold(train_indices))
+        runs: list[SeedRun] = []
+        for seed in seeds:
+            place = (row, list(table.seeds).index(seed), part)
+            runs.append(self._replay(place, seed, after_epoch))
+            if runs[-1].stopped == "halving":
+                break
+        samples = len(self.train) if train_indices is None else len(train_indices)
+        return FitnessResult(
+            runs=tuple(runs),
+            trained_parameters=int(table.trained_parameters[row]),
+            trainings=samples / len(self.train) / self.epochs * sum(run.epochs for run in runs),
+        )
+
+    def _fold(self, indices: np.ndarray | None) -> int:
+        if indices is None or len(indices) == len(self.train):
+            return ALL_DATA
+        return next(n for n, split in enumerate(self._splits) if split.train is indices)
+
+    def _replay(
+        self, place: tuple[int, int, int], seed: int, after_epoch: EpochHook | None
+    ) -> SeedRun:
+        table = self._terrain.table
+        if not table.recorded[place]:
+            raise LookupError(f"genotype {place[0]} has no training with seed {seed} on this fold")
+        whole = [
+            EpochRecord(*map(float, values), learning_rate=float("nan"))
+            for values in zip(
+                table.train_loss[place],
+                table.validation_loss[place],
+                table.validation_score[place],
+                strict=True,
+            )
+            if np.isfinite(values).all()
+        ]
+        curve: list[EpochRecord] = []
+        stopped = "diverged" if table.diverged[place] else ""
+        for epoch in whole:
+            curve.append(epoch)
+            if after_epoch is not None and not after_epoch(seed, curve):
+                stopped = "halving"
+                break
+            scores = [e.score for e in curve]
+            if self.stopping.is_over(scores, self.epochs, self.metric):
+                stopped = "patience" if len(curve) < self.epochs else ""
+                break
+        score = self.metric.worst if stopped == "diverged" else max(e.score for e in curve)
+        seconds = float(table.cpu_seconds[place]) * len(curve) / self.epochs
+        return SeedRun(seed, tuple(curve), score, seconds, stopped)
+
+
+def phenotype_of(config: BioTuneConfig, block_names: Sequence[str]) -> Phenotype:
+    """Which blocks a configuration trains, and log10 of their multipliers; one row."""
+    multipliers = [config.lr_multipliers.get(name, np.nan) for name in block_names]
+    trained = ~np.isnan(multipliers)
+    return Phenotype(trained[None], np.log10(np.where(trained, multipliers, 1.0))[None])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found and spent.
+
+    Args:
+        regret: of the genotype that it chose, in per cent.
+        test_score: of that genotype.
+        individuals: that it tried, reused ones included.
+        trainings: in units of one full training.
+        seconds: of CPU, as recorded.
+    """
+
+    regret: float
+    test_score: float
+    individuals: int
+    trainings: float
+    seconds: float
+
+
+def replay(search: SearchConfig, table: Table) -> Outcome:
+    """Run a whole search on recorded trainings.
+
+    Args:
+        search: its seeds and its fold fraction must be those that were recorded.
+        table: where the trainings are.
+    """
+    terrain = RealTable(search.seed, table)
+    names = table.block_names
+    engine = SearchEngine(
+        lambda: Blocks(names),
+        _samples(table, "train"),
+        _samples(table, "validation"),
+        default_training_arguments(num_train_epochs=table.about["n_epochs"], use_cpu=True),
+        search,
+        list(names),
+        SearchListener(),
+    )
+    engine._evaluator = RecordedFitness(engine._evaluator, terrain, engine._folds)
+    engine.open(optuna.storages.InMemoryStorage(), "replay")
+    result = engine.run()
+    genes = result.best_genotype.to_array()
+    return Outcome(
+        regret=terrain.regret(genes),
+        test_score=terrain.true(genes),
+        individuals=len(result.history),
+        trainings=result.trainings,
+        seconds=result.seconds,
+    )
+
+
+def _samples(table: Table, split: str) -> EncodedSplit:
+    """As many samples as were recorded on, the same number in each class."""
+    n_classes = table.about["n_classes"]
+    labels = torch.arange(table.about["samples"][split]) % n_classes
+    names = tuple(map(str, range(n_classes)))
+    return EncodedSplit({"x": torch.zeros(len(labels), 1)}, labels, names)
+
+
+PRESETS = {"paper": SearchConfig.paper, "default": SearchConfig}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first repetition")
+    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    table = Table.load(TABLE)
+    for preset in arguments.presets:
+        outcomes = [
+            replay(PRESETS[preset](seed=number, memory_layout="contiguous"), table)
+            for number in range(arguments.first, arguments.first + arguments.repetitions)
+        ]
+        print(f"{preset:<8}", *(f"{name} {summary}" for name, summary in _summary(outcomes)))
+
+
+def _summary(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
+    values = np.array([list(vars(outcome).values()) for outcome in outcomes])
+    errors = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return [
+        (name, f"{mean:.4g} ({error:.2g})")
+        for name, mean, error in zip(vars(outcomes[0]), values.mean(axis=0), errors, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    main()
