@@ -2,39 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from .operators import FloatArray
+from .operators import FloatArray, IntArray
 from .plan import Plan, genotype_of, parameter_names
 from .population import FULL_FIDELITY, Individual, minimised_fitness
 
 
 @dataclass(frozen=True)
 class History:
-    """Every individual that has been trained, and what is expected of those that were pruned.
+    """Everything that has been trained, and what is expected of the trials that were pruned.
 
     Args:
-        individuals: in the order of their generations and slots, which, unlike that of their
-            numbers, isn't changed by trials that fail and are repeated.
-        expected_fitness: at full fidelity, shape (len(individuals),); see [`expected_scores`].
+        trials: the finished ones, in the order of their generations and slots, which, unlike that
+            of their numbers, isn't changed by trials that fail and are repeated.
+        fitness: of the score that each of them reached, shape (len(trials),).
+        expected_fitness: at full fidelity, shape (len(trials),); see [`expected_scores`].
         plans: of all trials, by number.
+        block_names: of the partition, in order.
     """
 
-    individuals: tuple[Individual, ...]
+    trials: tuple[FrozenTrial, ...]
+    fitness: FloatArray
     expected_fitness: FloatArray
     plans: Mapping[int, Plan]
+    block_names: Sequence[str]
+
+    @cached_property
+    def individuals(self) -> tuple[Individual, ...]:
+        """The trials as individuals, with the fitness that they reached."""
+        return tuple(
+            Individual(
+                genotype=genotype_of(trial, self.block_names),
+                fitness=float(fitness),
+                number=trial.number,
+                fold=self.plans[trial.number].fold,
+                fidelity=_fidelity(trial),
+                parents=self.plans[trial.number].parents,
+            )
+            for trial, fitness in zip(self.trials, self.fitness, strict=True)
+        )
+
+    @property
+    def genes(self) -> FloatArray:
+        """Threshold last, shape (len(trials), number of blocks + 1)."""
+        names = parameter_names(self.block_names)
+        genes = [[trial.params[name] for name in names] for trial in self.trials]
+        return np.array(genes, dtype=float).reshape(len(genes), len(names))
+
+    @property
+    def folds(self) -> FloatArray:
+        """Which fold each was scored on, shape (len(trials),)."""
+        return np.array([self.plans[trial.number].fold for trial in self.trials], dtype=float)
+
+    @cached_property
+    def _generations(self) -> IntArray:
+        generations = [self.plans[trial.number].generation for trial in self.trials]
+        return np.array(generations, dtype=np.int64)
 
     def before(self, generation: int) -> History:
         """The part that belongs to earlier generations."""
-        keep = [
-            self.plans[individual.number].generation < generation for individual in self.individuals
+        return self._part(np.flatnonzero(self._generations < generation))
+
+    def since(self, generation: int) -> History:
+        """The part that belongs to a generation and to later ones."""
+        return self._part(np.flatnonzero(self._generations >= generation))
+
+    def of(self, generation: int, numbers: Collection[int] = ()) -> History:
+        """The part that belongs to one generation, and trials of certain numbers besides."""
+        named = np.array([trial.number in numbers for trial in self.trials], dtype=bool)
+        return self._part(np.flatnonzero(named | (self._generations == generation)))
+
+    def thinned(self, limit: int) -> History:
+        """At most `limit` trials that tell most of what all of them tell.
+
+        Half of them are the newest, which tell about where the search is now. A quarter are the
+        best of the others. The last quarter is spread evenly over the ranks of what is left:
+        without bad genotypes a model takes their regions for unknown ones, and goes there again.
+        Fitness is compared within folds.
+
+        Args:
+            limit: at least 1.
+        """
+        if len(self.trials) <= limit:
+            return self
+        n_older = len(self.trials) - limit // 2
+        older = np.argsort(_centred(self.expected_fitness, self.folds)[:n_older], kind="stable")
+        n_best = limit // 4
+        spread = np.linspace(n_best, n_older - 1, limit - limit // 2 - n_best).round()
+        kept = [
+            older[:n_best],
+            older[spread.astype(np.int64)],
+            np.arange(n_older, len(self.trials)),
         ]
-        individuals = tuple(i for i, kept in zip(self.individuals, keep, strict=True) if kept)
-        return History(individuals, self.expected_fitness[np.array(keep, dtype=bool)], self.plans)
+        return self._part(np.sort(np.concatenate(kept)))
+
+    def followed_by(self, later: History) -> History:
+        """This part and another one of the same history, which comes after it."""
+        return replace(
+            self,
+            trials=(*self.trials, *later.trials),
+            fitness=np.concatenate([self.fitness, later.fitness]),
+            expected_fitness=np.concatenate([self.expected_fitness, later.expected_fitness]),
+        )
+
+    def _part(self, indices: IntArray) -> History:
+        return replace(
+            self,
+            trials=tuple(self.trials[index] for index in indices),
+            fitness=self.fitness[indices],
+            expected_fitness=self.expected_fitness[indices],
+        )
 
 
 def read(
@@ -52,14 +135,14 @@ def read(
         block_names: of the partition, in order.
         maximize: whether the study maximises.
     """
-    genes = parameter_names(block_names)
+    genes = frozenset(parameter_names(block_names))
     finished = sorted(
         (
             trial
             for trial in trials
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
             and trial.number in plans
-            and all(name in trial.params for name in genes)
+            and genes <= trial.params.keys()
         ),
         key=lambda trial: (plans[trial.number].generation, plans[trial.number].slot),
     )
@@ -67,18 +150,8 @@ def read(
     expected = expected_scores(finished, scores)
     # Both at once, so that a shift of the scores is the same for both.
     fitness = minimised_fitness(np.concatenate([scores, expected]), maximize=maximize)
-    individuals = tuple(
-        Individual(
-            genotype=genotype_of(trial, block_names),
-            fitness=float(value),
-            number=trial.number,
-            fold=plans[trial.number].fold,
-            fidelity=_fidelity(trial),
-            parents=plans[trial.number].parents,
-        )
-        for trial, value in zip(finished, fitness[: len(finished)], strict=True)
-    )
-    return History(individuals, fitness[len(finished) :], plans)
+    n = len(finished)
+    return History(tuple(finished), fitness[:n], fitness[n:], plans, block_names)
 
 
 def expected_scores(trials: Sequence[FrozenTrial], scores: FloatArray) -> FloatArray:
@@ -95,18 +168,33 @@ def expected_scores(trials: Sequence[FrozenTrial], scores: FloatArray) -> FloatA
     Returns:
         Shape (len(trials),), equal to `scores` for trials that aren't pruned.
     """
+    last_steps = {
+        index: step
+        for index, trial in enumerate(trials)
+        if trial.state == TrialState.PRUNED and (step := trial.last_step) is not None
+    }
+    gains = {step: _mean_gain(trials, scores, step) for step in set(last_steps.values())}
     expected = scores.copy()
-    complete = [i for i, trial in enumerate(trials) if trial.state == TrialState.COMPLETE]
-    for index, trial in enumerate(trials):
-        if trial.state == TrialState.PRUNED and (step := trial.last_step) is not None:
-            gains = [
-                scores[i] - trials[i].intermediate_values[step]
-                for i in complete
-                if step in trials[i].intermediate_values
-            ]
-            gains = [gain for gain in gains if np.isfinite(gain)]
-            expected[index] += np.mean(gains) if gains else 0.0
+    for index, step in last_steps.items():
+        expected[index] += gains[step]
     return expected
+
+
+def _mean_gain(trials: Sequence[FrozenTrial], scores: FloatArray, step: int) -> float:
+    """What trials that finished gained from a step to their end; 0 if there are none."""
+    gains = [
+        score - trial.intermediate_values[step]
+        for trial, score in zip(trials, scores, strict=True)
+        if trial.state == TrialState.COMPLETE and step in trial.intermediate_values
+    ]
+    finite = [gain for gain in gains if np.isfinite(gain)]
+    return float(np.mean(finite)) if finite else 0.0
+
+
+def _centred(fitness: FloatArray, folds: FloatArray) -> FloatArray:
+    """Fitness minus the mean of its fold: the scores of an easy fold are no better."""
+    _, fold = np.unique(folds, return_inverse=True)
+    return fitness - (np.bincount(fold, weights=fitness) / np.bincount(fold))[fold]
 
 
 def _last_score(trial: FrozenTrial) -> float:

@@ -73,10 +73,11 @@ def plan_of(trial: Trial | FrozenTrial) -> Plan:
 
 def stored_plan(trial: Trial | FrozenTrial) -> Plan | None:
     """Like [`plan_of`], but `None` for a trial without a plan."""
-    if isinstance(trial, Trial):
-        attributes = trial.storage.get_trial_system_attrs(trial._trial_id)
-    else:
+    # Not `isinstance`: for Optuna's abstract classes it takes as long as all the rest of this.
+    if type(trial) is FrozenTrial:
         attributes = trial.system_attrs
+    else:
+        attributes = trial.storage.get_trial_system_attrs(trial._trial_id)
     data = attributes.get(PLAN_KEY)
     return None if data is None else Plan.from_dict(data)
 

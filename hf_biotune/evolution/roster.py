@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from optuna.trial import FrozenTrial, TrialState
@@ -27,9 +27,16 @@ class Roster:
         trials: all of the study, in the order of their numbers.
         scheme: how many slots a generation has.
         max_attempts: how many trials may fail in a slot before it is given up, at least 1.
+        known: plans that have been read before, by trial number; a plan never changes.
     """
 
-    def __init__(self, trials: Sequence[FrozenTrial], scheme: Scheme, max_attempts: int) -> None:
+    def __init__(
+        self,
+        trials: Sequence[FrozenTrial],
+        scheme: Scheme,
+        max_attempts: int,
+        known: Mapping[int, Plan] | None = None,
+    ) -> None:
         self.scheme = scheme
         self.max_attempts = max_attempts
         self.plans: dict[int, Plan] = {}
@@ -37,8 +44,10 @@ class Roster:
         self._finished: Counter[int] = Counter()
         self._taken: set[tuple[int, int]] = set()
         self._failed: dict[tuple[int, int], list[FrozenTrial]] = {}
+        known = known or {}
         for trial in trials:
-            if (plan := stored_plan(trial)) is not None:
+            plan = known.get(trial.number) or stored_plan(trial)
+            if plan is not None:
                 self._enter(trial, plan)
 
     def _enter(self, trial: FrozenTrial, plan: Plan) -> None:

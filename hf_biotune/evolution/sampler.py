@@ -227,7 +227,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
             return self._new_plan(index, slot, "initial", self._completed(given, slot))
         if failed := roster.failed(index, slot):
             return roster.plans[failed[0].number]
-        generation, model = self._situation(study, index, as_of=index)
+        generation, model = self._situation(study, index, as_of=index, known=roster.plans)
         size = 1 if self._screening is None or model is None else self._screening.n_candidates
         candidates = self._nursery.candidates(generation, slot, size)
         genes = np.array([candidate.genes for candidate in candidates])
@@ -255,11 +255,13 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
 
     # Reading the study -------------------------------------------------------------------------
 
-    def _roster(self, trials: Sequence[FrozenTrial]) -> Roster:
-        return Roster(trials, self.scheme, self.max_attempts)
+    def _roster(
+        self, trials: Sequence[FrozenTrial], known: Mapping[int, Plan] | None = None
+    ) -> Roster:
+        return Roster(trials, self.scheme, self.max_attempts, known)
 
     def _situation(
-        self, study: Study, index: int, *, as_of: int
+        self, study: Study, index: int, *, as_of: int, known: Mapping[int, Plan] | None = None
     ) -> tuple[Generation, Surrogate | None]:
         """A generation as far as it has got, with denoised fitness if there is a surrogate.
 
@@ -269,7 +271,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         # them may be one that was still running when we did.
         parents = self.get_parent_population(study, index)
         trials = _all_trials(study)
-        planned = self._roster(trials).plans
+        planned = self._roster(trials, known).plans
         maximize = study.direction == StudyDirection.MAXIMIZE
         history = read(trials, planned, self.block_names, maximize=maximize)
         model = None
@@ -280,7 +282,10 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
                 if trial.state == TrialState.RUNNING and trial.number in planned
             ]
             model = self._screening.model(history, as_of, running)
-            history = history if model is None else denoised(history, model)
+        # Of the thousands that there may be, only these are asked for.
+        history = history.of(index, {parent.number for parent in parents})
+        if model is not None:
+            history = denoised(history, model)
         by_number = {individual.number: individual for individual in history.individuals}
         generation = Generation(
             index=index,

@@ -18,6 +18,10 @@ from .surrogate import (
     features,
 )
 
+# The time of a fit grows with the cube of their number: without a limit, planning one trial after
+# 1,000 others took more than a second.
+MAXIMUM_OBSERVATIONS = 300
+
 
 class Screening:
     """Fits the surrogate to the history of a search.
@@ -39,14 +43,17 @@ class Screening:
         Args:
             history: all that has been trained.
             generation: the one that is being planned. The kernel is chosen once per generation,
-                from the earlier ones; its posterior uses everything.
+                from the earlier ones; its posterior uses everything. Of a history of more than
+                `MAXIMUM_OBSERVATIONS`, a part stands for the whole: see [`History.thinned`].
             running: genes that are in training at the moment.
         """
-        earlier = _observations(history.before(generation))
-        if len(earlier.fitness) < MINIMUM_OBSERVATIONS:
+        # The same throughout a generation, and so is the kernel.
+        earlier = history.before(generation).thinned(MAXIMUM_OBSERVATIONS)
+        if len(earlier.trials) < MINIMUM_OBSERVATIONS:
             return None
         pending = features(np.array(running)) if running else None
-        return Surrogate(_observations(history), self._kernel(earlier), pending)
+        learned = _observations(earlier.followed_by(history.since(generation)))
+        return Surrogate(learned, self._kernel(_observations(earlier)), pending)
 
     def _kernel(self, observations: Observations) -> Kernel:
         content = b"".join(
@@ -63,11 +70,10 @@ class Screening:
 
 def denoised(history: History, model: Surrogate) -> History:
     """The history with each fitness replaced by what the model believes it to be without noise."""
-    individuals = tuple(
-        replace(individual, fitness=max(0.0, float(fitness)))
-        for individual, fitness in zip(history.individuals, model.denoised_fitness, strict=True)
-    )
-    return replace(history, individuals=individuals)
+    if not history.trials:
+        return history
+    fitness, _ = model.predict(features(history.genes))
+    return replace(history, fitness=np.maximum(fitness, 0.0))
 
 
 def most_promising(candidates: FloatArray, model: Surrogate | None) -> int:
@@ -83,9 +89,4 @@ def most_promising(candidates: FloatArray, model: Surrogate | None) -> int:
 
 
 def _observations(history: History) -> Observations:
-    genes = np.array([individual.genotype.to_array() for individual in history.individuals])
-    return Observations(
-        features=features(genes) if len(genes) else np.zeros((0, 0)),
-        fitness=history.expected_fitness,
-        folds=np.array([individual.fold for individual in history.individuals], dtype=float),
-    )
+    return Observations(features(history.genes), history.expected_fitness, history.folds)
