@@ -1,5 +1,6 @@
 """Search: the fitness of a genotype, and the study that spends a budget on finding a good one."""
 
+from .augmentation import Augmentation
 from .data import DataSplits, EncodedSplit
 from .encode import encode_dataset, encode_images, encode_splits
 from .final import FineTuner, FineTuneResult
@@ -14,6 +15,7 @@ from .study import biotune_search, default_training_arguments
 from .texts import encode_text_splits, encode_texts
 
 __all__ = [
+    "Augmentation",
     "Budget",
     "DataSplits",
     "EncodedSplit",

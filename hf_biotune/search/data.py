@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..exceptions import DataError
+from .augmentation import Augmentation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +44,13 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
             inputs are used as they are.
         std: per channel, what `pixel_values` are divided by after that. `None` with `mean`.
         n_skipped: how many samples were left out because they could not be read.
+        augmentation: what happens to the images of training batches; see
+            [`~EncodedSplit.at_epoch`]. `None`: nothing.
+        draws: the random numbers of one epoch, set by [`~EncodedSplit.at_epoch`].
 
     Raises:
-        DataError: there is no sample, lengths differ, a label is outside of the classes, or only
-            one of `mean` and `std` is given.
+        DataError: there is no sample, lengths differ, a label is outside of the classes, only one
+            of `mean` and `std` is given, or there are no 8-bit images to augment.
 
     Example:
         >>> split = EncodedSplit({"input_ids": torch.tensor([[5, 6], [7, 8]])},
@@ -61,6 +65,8 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     n_skipped: int = 0
+    augmentation: Augmentation | None = None
+    draws: torch.Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.inputs or len(self.labels) == 0:
@@ -83,6 +89,8 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
                 f"mean and std belong together, got mean {self.mean} and std {self.std}; "
                 "give both or neither"
             )
+        if self.augmentation is not None:
+            _check_images(self.inputs)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -109,6 +117,11 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         """Number of classes, whether they occur in this split or not."""
         return len(self.label_names)
 
+    @property
+    def is_augmented(self) -> bool:
+        """Whether a sample of a training batch differs from epoch to epoch."""
+        return self.augmentation is not None
+
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
         """How many samples of each class there are. Length: `n_classes`."""
@@ -118,7 +131,8 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
     def fingerprint(self) -> str:
         """16 hexadecimal digits that name the content, the same in every process.
 
-        Content is inputs, labels, label names, mean and std: what a training can depend on.
+        Content is inputs, labels, label names, mean, std and augmentation: what a training can
+        depend on.
         """
         digest = hashlib.sha256()
         for name, values in [*sorted(self.inputs.items()), ("labels", self.labels)]:
@@ -127,6 +141,8 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
             flat = values.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().data)
         digest.update(json.dumps([self.label_names, self.mean, self.std]).encode())
+        if self.augmentation is not None:
+            digest.update(json.dumps(asdict(self.augmentation)).encode())
         return digest.hexdigest()[:16]
 
     def batch(
@@ -146,8 +162,9 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         chosen = self._index(indices)
         batch = {}
         for name, values in self.inputs.items():
-            moved = values[chosen].to(device, non_blocking=True)
-            batch[name] = self._normalised(moved) if name == "pixel_values" else moved
+            batch[name] = values[chosen].to(device, non_blocking=True)
+            if name == "pixel_values":
+                batch[name] = self._normalised(self._augmented(batch[name], chosen))
         batch["labels"] = self.labels[chosen].to(device, non_blocking=True)
         return batch
 
@@ -166,6 +183,7 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
             inputs={name: values[chosen] for name, values in self.inputs.items()},
             labels=self.labels[chosen],
             n_skipped=0,
+            draws=None if self.draws is None else self.draws[chosen.to(self.draws.device)],
         )
 
     def view(self, indices: Indices | None = None) -> SplitView:
@@ -180,8 +198,32 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         rows = torch.arange(len(self)) if indices is None else indices
         return SplitView(self, torch.as_tensor(rows, dtype=torch.int64, device="cpu"))
 
+    def at_epoch(self, seed: int, epoch: int) -> EncodedSplit:
+        """The samples as one epoch of a training sees them: augmented, if `augmentation` is given.
+
+        Args:
+            seed: of the training.
+            epoch: from 0. The same seed and epoch give the same images.
+        """
+        if self.augmentation is None:
+            return self
+        return replace(self, draws=self.augmentation.draw(len(self), seed, epoch))
+
+    def for_trainer(self, seed: int) -> EncodedSplit | AugmentedDataset:
+        """What `Trainer` takes as `train_dataset`, to see what the search loop sees.
+
+        Args:
+            seed: of the training.
+        """
+        return self if self.augmentation is None else AugmentedDataset(self, seed)
+
     def _index(self, indices: Indices) -> torch.Tensor:
         return torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
+
+    def _augmented(self, pixels: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        if self.augmentation is None or self.draws is None:
+            return pixels
+        return self.augmentation.apply(pixels, self.draws[chosen.to(self.draws.device)])
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """`(pixels / 255 - mean) / std`, as one multiplication and one addition."""
@@ -216,6 +258,11 @@ class SplitView:
         """The class of each sample, shape (m,)."""
         return self.split.labels[self.rows]
 
+    def at_epoch(self, seed: int, epoch: int) -> SplitView:
+        """The same samples, as one epoch of a training sees them: [`EncodedSplit.at_epoch`]."""
+        split = self.split.at_epoch(seed, epoch)
+        return self if split is self.split else SplitView(split, self.rows)
+
     def batch(
         self, positions: torch.Tensor, device: torch.device | str | None = None
     ) -> dict[str, torch.Tensor]:
@@ -226,6 +273,37 @@ class SplitView:
             device: where the batch shall be; default: where the split is.
         """
         return self.split.batch(self.rows[positions], device)
+
+
+class AugmentedDataset(Dataset[dict[str, torch.Tensor]]):
+    """The training samples of one training, augmented anew in each epoch.
+
+    Made by [`EncodedSplit.for_trainer`]. The epoch comes from whoever iterates: Accelerate's data
+    loaders call `set_epoch`.
+
+    Args:
+        split: with an augmentation.
+        seed: of the training.
+    """
+
+    def __init__(self, split: EncodedSplit, seed: int) -> None:
+        self._split = split
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """From now on the samples are those of this epoch, from 0."""
+        self._current = self._split.at_epoch(self._seed, epoch)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self._current[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """As [`EncodedSplit.__getitems__`]."""
+        return self._current.__getitems__(indices)
 
 
 @dataclass(frozen=True)
@@ -274,6 +352,21 @@ class DataSplits:
         """16 hexadecimal digits that name the content of all splits."""
         splits = [split for split in (self.train, self.validation, self.test) if split is not None]
         return hashlib.sha256("".join(s.fingerprint for s in splits).encode()).hexdigest()[:16]
+
+
+def _check_images(inputs: Mapping[str, torch.Tensor]) -> None:
+    pixels = inputs.get("pixel_values")
+    if (
+        pixels is None
+        or pixels.dtype != torch.uint8
+        or pixels.ndim != 4
+        or pixels.shape[1] != len("RGB")
+    ):
+        described = {name: f"{v.dtype} {tuple(v.shape)}" for name, v in inputs.items()}
+        raise DataError(
+            f"only pixel_values of type uint8 and shape (n, 3, height, width) can be augmented, "
+            f"got {described}; leave augmentation out, or encode the images with encode_images"
+        )
 
 
 def _shorten(names: Sequence[str], most: int = 10) -> str:

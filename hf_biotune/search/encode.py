@@ -6,12 +6,14 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Image
 
 from ..exceptions import DataError
+from .augmentation import Augmentation
 from .columns import encode_labels, find_columns, label_names_of
 from .data import DataSplits, EncodedSplit
 from .images import decode_image
@@ -32,6 +34,7 @@ def encode_splits(
     label_column: str | None = None,
     image_size: int | None = None,
     skip_bad_images: bool = False,
+    augmentation: Augmentation | None = None,
 ) -> DataSplits:
     """Encode training, validation and test images alike.
 
@@ -43,6 +46,7 @@ def encode_splits(
         label_column: see [`encode_images`].
         image_size: see [`encode_images`].
         skip_bad_images: see [`encode_images`].
+        augmentation: of training images, while models are trained. Default: none.
 
     Returns:
         The splits, with the classes of `train`.
@@ -60,7 +64,8 @@ def encode_splits(
         )
         for split, dataset in splits.items()
     }
-    return DataSplits(encoded["train"], encoded["validation"], encoded.get("test"), name)
+    train = replace(encoded["train"], augmentation=augmentation)
+    return DataSplits(train, encoded["validation"], encoded.get("test"), name)
 
 
 def encode_images(

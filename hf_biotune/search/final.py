@@ -131,7 +131,7 @@ class FineTuner:
             model,
             _arguments(self._args, directory, self._metric, seed),
             data_collator=default_data_collator,
-            train_dataset=self._data.train,
+            train_dataset=self._data.train.for_trainer(seed),
             eval_dataset=self._data.validation,
             compute_metrics=_compute_metrics(self._metric),
             **biotune_trainer_kwargs(model, callbacks=[curve]),

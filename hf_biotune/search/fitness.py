@@ -314,6 +314,7 @@ class FitnessEvaluator:
         epoch: int,
     ) -> float:
         """One pass over the training samples. Returns the mean loss of its steps."""
+        train = train.at_epoch(seed, epoch)
         device = self._accelerator.device
         trained = [p for p in forward.model.parameters() if p.requires_grad]
         total = torch.zeros((), device=device)
