@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .model import BioTuneModel as BioTuneModel
     from .model import get_biotune_model as get_biotune_model
     from .optim import parameter_groups as parameter_groups
+    from .search import BioTuneEnsemble as BioTuneEnsemble
     from .search import SearchConfig as SearchConfig
     from .search import SearchResult as SearchResult
     from .search import biotune_search as biotune_search
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BioTuneConfig": "config",
+    "BioTuneEnsemble": "search",
     "BioTuneError": "exceptions",
     "BioTuneModel": "model",
     "BioTuneSampler": "evolution",

@@ -223,7 +223,7 @@ class AdapterFiles(PeftModel):  # type: ignore[misc]
         config.inference_mode = not is_trainable
         if key_mapping is None:
             key_mapping = getattr(model, "_checkpoint_conversion_mapping", None)
-        with _as_before_on_failure(model):
+        with as_before_on_failure(model):
             wrapped = cls(model, config, adapter_name)
             wrapped.load_adapter(
                 model_id, adapter_name, is_trainable, key_mapping=key_mapping, **kwargs
@@ -301,7 +301,7 @@ class AdapterFiles(PeftModel):  # type: ignore[misc]
 
 
 @contextmanager
-def _as_before_on_failure(model: nn.Module) -> Iterator[None]:
+def as_before_on_failure(model: nn.Module) -> Iterator[None]:
     """Undo what wrapping does to a model, if loading its weights then fails."""
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     training = [(module, module.training) for module in model.modules()]

@@ -36,6 +36,7 @@ RUN_FILES = (
     "history.csv",
     "comparison.json",
     "adapter/*",
+    "ensemble/*",
 )
 """What a search writes and may be shown to the world; nothing else in its directory is."""
 

@@ -3,6 +3,7 @@
 from .augmentation import Augmentation
 from .data import DataSplits, EncodedSplit
 from .encode import encode_dataset, encode_images, encode_splits
+from .ensemble import BioTuneEnsemble
 from .final import FineTuner, FineTuneResult
 from .fitness import FitnessEvaluator, FitnessResult, StoppingRule
 from .history import history_of
@@ -16,6 +17,7 @@ from .texts import encode_text_splits, encode_texts
 
 __all__ = [
     "Augmentation",
+    "BioTuneEnsemble",
     "Budget",
     "DataSplits",
     "EncodedSplit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -15,7 +15,7 @@ from torch import nn
 from ..exceptions import CheckpointError, ConfigError
 from ..model import BioTuneModel
 from .adapter_store import AdapterStore, TrainedRun
-from .finalists import distinct_best, trained_by_fold
+from .finalists import contenders, distinct_best, trained_by_fold
 from .fitness import RunKeeper, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of
 from .metrics import Metric
@@ -102,6 +102,27 @@ class KeptAdapters:
         in_training = {t.number for t in trials if t.state == TrialState.RUNNING}
         for trial in self._store.trials() - best - in_training:
             self._store.remove(trial)
+
+    def best(self, n: int, first: Sequence[FrozenTrial] = ()) -> list[FrozenTrial]:
+        """The best individuals, with distinct blocks and rates.
+
+        Args:
+            n: how many.
+            first: the best of all, in their order; others follow by their score in the search.
+
+        Raises:
+            ConfigError: fewer were trained to their end, or are kept.
+        """
+        others = contenders(self._study, self._metric, n + len(first))
+        known = [trial.user_attrs[MULTIPLIERS_KEY] for trial in first]
+        ranked = [*first, *(t for t in others if t.user_attrs[MULTIPLIERS_KEY] not in known)]
+        if n > min(len(ranked), self._number):
+            raise ConfigError(
+                f"{n} individuals are asked for, but {len(ranked)} with distinct blocks and rates "
+                f"were trained to their end, and the search keeps the best {self._number} "
+                f"(keep_best); ask for fewer, or search with larger budget and keep_best"
+            )
+        return ranked[:n]
 
     def holds(self, trial: FrozenTrial, run: SeedRun) -> bool:
         """Whether the weights of an individual's training are there."""

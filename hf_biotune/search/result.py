@@ -18,6 +18,7 @@ from ..config import BioTuneConfig
 from ..exceptions import ConfigError
 from ..genotype import Genotype
 from ..model import BioTuneModel
+from .ensemble import BioTuneEnsemble, EnsembleMember
 from .finalists import Finalist
 from .fitness import SeedRun
 from .history import fitness_of, was_trained
@@ -77,10 +78,51 @@ class SearchResult:
         """
         individual = self._trained_trial(self.best_trial if trial is None else trial)
         run = self._run(individual, seed)
-        set_seed(run.seed)
+        return self.kept.load(individual, run, self._base(run.seed))
+
+    def ensemble(self, k: int = 3) -> BioTuneEnsemble:
+        """The best individuals as one model, at no further training.
+
+        Of individuals with the same blocks and rates only the best counts, and of the seeds of one
+        that with the best validation score. The members share the base model's memory.
+
+        Args:
+            k: how many, at least 1 and at most as many as were kept.
+
+        Raises:
+            ConfigError: the search kept no weights, or trained fewer individuals to their end.
+            CheckpointError: a member's weights are not there.
+        """
+        individuals = self._best(k)
+        runs = [self._run(individual, None) for individual in individuals]
+        base = self._base(runs[0].seed)
+        return BioTuneEnsemble(
+            base,
+            [
+                EnsembleMember.take_from(
+                    self.kept.load(individual, run, base),
+                    f"trial-{individual.number}-seed-{run.seed}",
+                    run.score,
+                )
+                for individual, run in zip(individuals, runs, strict=True)
+            ],
+        )
+
+    def _best(self, k: int) -> list[FrozenTrial]:
+        """Finalists by their confirmed score, then the others by theirs."""
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ConfigError(f"k must be an integer of at least 1, got {k!r}")
+        sign = -1 if self.study.direction == StudyDirection.MAXIMIZE else 1
+        finalists = sorted(self.finalists, key=lambda f: (sign * f.fitness.score, f.trial))
+        trials = self.study.get_trials(deepcopy=False)
+        confirmed = [trials[finalist.trial] for finalist in finalists]
+        return self.kept.best(k, confirmed)
+
+    def _base(self, seed: int) -> nn.Module:
+        set_seed(seed)
         base = self.model_init()
         base.to(memory_format=LAYOUTS[self.memory_layout])
-        return self.kept.load(individual, run, base)
+        return base
 
     def _trained_trial(self, number: int) -> FrozenTrial:
         trials = self.study.get_trials(deepcopy=False)

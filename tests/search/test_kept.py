@@ -264,3 +264,39 @@ def test_only_what_was_trained_can_be_asked_for(search, directory):
             result.kept_model(number)
     with pytest.raises(ConfigError, match=r"was trained with, 1, 2, got 7"):
         result.kept_model(seed=7)
+
+
+@pytest.mark.parametrize("stored", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_best_individuals_are_one_model(search, directory, digits_validation, stored):
+    result = search(directory if stored else None)
+    together = result.ensemble(3)
+    finalists = sorted(result.finalists, key=lambda f: -f.fitness.score)
+    third = contenders(result.study, ACCURACY, 3)[2].number
+    numbers = [int(member.name.split("-")[1]) for member in together.members]
+    assert numbers == [*(finalist.trial for finalist in finalists), third]
+    probabilities = 0
+    for number in numbers:
+        alone = Forward(result.kept_model(number), "cpu")
+        probabilities += predict(alone, digits_validation.view(), 64).softmax(-1) / 3
+    logits = together.predict(digits_validation, 64)
+    torch.testing.assert_close(logits.exp(), probabilities)
+
+
+def test_members_have_distinct_blocks_and_rates_and_their_best_seed(search, directory):
+    result = search(directory)
+    together = result.ensemble(3)
+    multipliers = [member.config.lr_multipliers for member in together.members]
+    assert all(multipliers.count(each) == 1 for each in multipliers)
+    runs = {finalist.trial: finalist.fitness.runs for finalist in result.finalists}
+    for member in together.members[:2]:
+        trial = int(member.name.split("-")[1])
+        assert member.validation_score == max(run.score for run in runs[trial])
+
+
+def test_no_more_members_than_were_kept(search, directory):
+    result = search(directory)
+    with pytest.raises(ConfigError, match=r"4 individuals are asked for, but \d+ .* the best 3"):
+        result.ensemble(4)
+    for k in (0, True, 2.0):
+        with pytest.raises(ConfigError, match=f"k must be an integer of at least 1, got {k}"):
+            result.ensemble(k)
