@@ -125,6 +125,10 @@ class _TellingLoader(importlib.abc.Loader):
         self._loader = loader
         self._finder = finder
 
+    def __getattr__(self, name: str) -> Any:
+        # `python -m` asks for the code instead of executing the module.
+        return getattr(self._loader, name)
+
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 

@@ -62,6 +62,21 @@ def blocks(
 
 
 @app.command()
+def doctor(
+    output_dir: Annotated[Path, typer.Argument(help="Where a search would write.")] = Path(),
+) -> None:
+    """Print versions, devices, precision and space, and what is wrong; 1 if something is."""
+    from hf_biotune.doctor import diagnose
+
+    from .run import print_diagnosis
+
+    findings = diagnose(output_dir)
+    print_diagnosis(console, findings)
+    if any(finding.problem for finding in findings):
+        raise typer.Exit(code=1)
+
+
+@app.command()
 def search(
     model: options.Model,
     dataset: options.Dataset,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ import optuna
 import pandas as pd
 from datasets import DatasetDict
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 from transformers import TrainingArguments
 from transformers.utils import logging
 
 from hf_biotune.blocks import BlockSpec, Partition
+from hf_biotune.doctor import Finding
 from hf_biotune.exceptions import ConfigError
 from hf_biotune.search import (
     DataSplits,
@@ -212,3 +214,23 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
     if options["preset"] is Preset.paper:
         return SearchConfig.paper(**values)
     return SearchConfig(**values)
+
+
+def print_diagnosis(console: Console, findings: Sequence[Finding]) -> None:
+    """What `doctor` found, problems last."""
+    table = Table()
+    for name in ("topic", "name", "value"):
+        table.add_column(name)
+    topic = ""
+    for finding in findings:
+        mark = "[bold red]![/] " if finding.problem else ""
+        shown = "" if finding.topic == topic else finding.topic
+        table.add_row(shown, finding.name, mark + escape(finding.value))
+        topic = finding.topic
+    console.print(table)
+    problems = [finding for finding in findings if finding.problem]
+    for finding in problems:
+        text = f"[bold red]problem:[/] {escape(finding.name)}: {escape(finding.problem)}"
+        console.print(text, soft_wrap=True)
+    if not problems:
+        console.print("Nothing is wrong.")
