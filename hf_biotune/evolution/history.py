@@ -60,6 +60,11 @@ class History:
         """Which fold each was scored on, shape (len(trials),)."""
         return np.array([self.plans[trial.number].fold for trial in self.trials], dtype=float)
 
+    @property
+    def fidelities(self) -> FloatArray:
+        """How far each was trained, shape (len(trials),); see [`Individual`]."""
+        return np.array([_fidelity(trial) for trial in self.trials])
+
     @cached_property
     def _generations(self) -> IntArray:
         generations = [self.plans[trial.number].generation for trial in self.trials]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -56,10 +56,8 @@ class Screening:
         return Surrogate(learned, self._kernel(_observations(earlier)), pending)
 
     def _kernel(self, observations: Observations) -> Kernel:
-        content = b"".join(
-            array.tobytes()
-            for array in (observations.features, observations.fitness, observations.folds)
-        )
+        arrays = (getattr(observations, field.name) for field in fields(observations))
+        content = b"".join(array.tobytes() for array in arrays)
         last = self._last_choice  # one read: another thread may replace it
         if last is not None and last[0] == content:
             return last[1]
@@ -89,4 +87,6 @@ def most_promising(candidates: FloatArray, model: Surrogate | None) -> int:
 
 
 def _observations(history: History) -> Observations:
-    return Observations(features(history.genes), history.expected_fitness, history.folds)
+    return Observations(
+        features(history.genes), history.expected_fitness, history.folds, history.fidelities
+    )

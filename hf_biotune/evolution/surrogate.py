@@ -32,8 +32,9 @@ class Kernel(NamedTuple):
     """The covariance of two observations, in units of the variance of the fitness.
 
     `matern * Matern_3/2(|x - x'| / length_scale) + linear * x.x' / n + pairs * (z.z' / n)^2
-    + fold * [same fold] + noise * [same observation]`, where z is x with -1 for a frozen block, so
-    that genotypes agree about a block as much by freezing it as by training it.
+    + fold * [same fold] + fidelity * ([same lower fidelity] + [same observation of lower fidelity])
+    + noise * [same observation]`, where z is x with -1 for a frozen block, so that genotypes agree
+    about a block as much by freezing it as by training it.
 
     Args:
         length_scale: how far apart, in features, genotypes inform about each other.
@@ -43,6 +44,8 @@ class Kernel(NamedTuple):
             search needs a quarter fewer trainings where blocks gain only together.
         fold: variance of the difficulty of a fold.
         noise: variance of the difference between two trainings of one genotype.
+        fidelity: variance of what all trainings that were stopped after the same number of epochs
+            share beyond what is expected of them, and of what each would still have become.
     """
 
     length_scale: float
@@ -51,6 +54,7 @@ class Kernel(NamedTuple):
     pairs: float
     fold: float
     noise: float
+    fidelity: float = 0.0
 
 
 KERNELS = tuple(
@@ -63,6 +67,7 @@ KERNELS = tuple(
             (0.0, 2.0),
             (0.0, 0.3),
             (1e-3, 0.05, 0.4),
+            (0.0, 0.2),
         ),
     )
 )
@@ -97,11 +102,14 @@ class Observations:
         features: shape (N, F).
         fitness: minimised, shape (N,).
         folds: which fold each was scored on, shape (N,).
+        fidelities: the number of epochs after which each was stopped, infinite for those that were
+            trained to their end, shape (N,). Default: all of them were.
     """
 
     features: FloatArray
     fitness: FloatArray
     folds: FloatArray
+    fidelities: FloatArray | None = None
 
     def standardised(self) -> tuple[FloatArray, float, float]:
         """The fitness with mean 0 and deviation 1, outliers drawn in; its mean and deviation."""
@@ -117,6 +125,18 @@ class Observations:
         """1 where two observations share their fold, else 0. Shape (N, N)."""
         return np.equal.outer(self.folds, self.folds).astype(np.float64)
 
+    def lower_fidelity(self) -> FloatArray:
+        """1 where two observations share a lower fidelity, 2 where they are one. Shape (N, N)."""
+        if self.fidelities is None:
+            return np.zeros((len(self.fitness),) * 2)
+        is_lower = np.isfinite(self.fidelities)
+        shared = np.equal.outer(self.fidelities, self.fidelities) & is_lower
+        return shared.astype(np.float64) + np.diag(is_lower.astype(np.float64))
+
+    def effects(self, kernel: Kernel) -> FloatArray:
+        """The covariance of the effects of folds and fidelities. Shape (N, N)."""
+        return kernel.fold * self.same_fold() + kernel.fidelity * self.lower_fidelity()
+
 
 def choose_kernel(observations: Observations) -> Kernel:
     """The kernel of a fixed grid under which the observations are most likely.
@@ -129,13 +149,13 @@ def choose_kernel(observations: Observations) -> Kernel:
     """
     target, _, _ = observations.standardised()
     geometry = _geometry(observations.features, observations.features)
-    same_fold = observations.same_fold()
-    one_fold = bool(same_fold.all())
+    one_fold = bool(observations.same_fold().all())
+    all_full = not observations.lower_fidelity().any()
     best, best_likelihood = KERNELS[0], -np.inf
     for kernel in KERNELS:
-        if one_fold and kernel.fold > 0.0:
-            continue  # no more than a constant
-        covariance = _covariance(kernel, geometry) + kernel.fold * same_fold
+        if (one_fold and kernel.fold > 0.0) or (all_full and kernel.fidelity > 0.0):
+            continue  # no more than a constant, or nothing at all
+        covariance = _covariance(kernel, geometry) + observations.effects(kernel)
         factor = _factor(covariance, kernel.noise)
         white = solve_triangular(factor, target, lower=True, check_finite=False)
         likelihood = float(-0.5 * white @ white - np.log(np.diag(factor)).sum())
@@ -163,7 +183,7 @@ class Surrogate:
         self._features = observations.features
         target, self._mean, self._deviation = observations.standardised()
         covariance = _covariance(kernel, _geometry(self._features, self._features))
-        factor = _factor(covariance + kernel.fold * observations.same_fold(), kernel.noise)
+        factor = _factor(covariance + observations.effects(kernel), kernel.noise)
         self._weights = cho_solve((factor, True), target, check_finite=False)
         self._known, self._factor = self._features, factor
         if pending is not None and len(pending):
@@ -174,11 +194,13 @@ class Surrogate:
         self._known = np.concatenate([self._features, pending])
         covariance = _covariance(self.kernel, _geometry(self._known, self._known))
         n_observed = len(self._features)
-        covariance[:n_observed, :n_observed] += self.kernel.fold * observations.same_fold()
+        covariance[:n_observed, :n_observed] += observations.effects(self.kernel)
         self._factor = _factor(covariance, self.kernel.noise)
 
     def predict(self, candidates: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The mean and the standard deviation of the fitness, noise and folds taken out.
+        """The mean and the standard deviation of the fitness at full fidelity, without noise.
+
+        What belongs to a fold is taken out too.
 
         Args:
             candidates: features, shape (N, F).
