@@ -70,7 +70,8 @@ Cpu = Annotated[bool, typer.Option("--cpu", help="Don't use a GPU.", rich_help_p
 Budget = Annotated[
     str | None,
     typer.Option(
-        help="40 (trainings), 30m or 2h. Default: 40; the paper preset ends by itself.",
+        help="12 (trainings), 30m, 2h, or 3x (full fine-tunings). Default: 40; the paper preset "
+        "ends by itself.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -78,9 +79,15 @@ PresetOption = Annotated[
     Preset, typer.Option("--preset", help="Scheme of the search.", rich_help_panel=_SEARCH)
 ]
 PopulationSize = Annotated[
-    int, typer.Option(help="Individuals in a generation.", rich_help_panel=_SEARCH)
+    int | None,
+    typer.Option(
+        help="Individuals in a generation. Default: what fits the budget.", rich_help_panel=_SEARCH
+    ),
 ]
-Elites = Annotated[int, typer.Option(help="Best ones that are refined.", rich_help_panel=_SEARCH)]
+Elites = Annotated[
+    int | None,
+    typer.Option(help="Best ones that are refined. Default: 3 in 10.", rich_help_panel=_SEARCH),
+]
 Sampler = Annotated[
     str,
     typer.Option(

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from hf_biotune.blocks import Partition
-from hf_biotune.search import Budget, SearchListener, TrialReport
+from hf_biotune.search import Budget, BudgetPlan, SearchListener, TrialReport
 from hf_biotune.search.fitness import EpochRecord
 
 
@@ -51,6 +51,9 @@ class PlainProgress(SearchListener):
         self._line(f"{len(partition)} blocks: {', '.join(partition.names)}")
         going_on = f", going on after {finished_trials} individuals" if finished_trials else ""
         self._line(f"budget: {budget}{going_on}")
+
+    def on_plan(self, plan: BudgetPlan) -> None:
+        self._line(f"plan: {plan}")
         self._line("strips: . frozen, - slow, = about the base rate, # fast")
 
     def on_trial_end(self, report: TrialReport) -> None:

@@ -109,10 +109,9 @@ class Run:
             result.partition, f"winner: individual {result.best_trial}", result.best_config
         )
         console.print(table)
-        console.print(
-            f"{len(result.history)} individuals, {result.trainings:.1f} full trainings, "
-            f"{result.seconds:.0f} s; validation {self.options['metric']} {result.best_score:.4f}"
-        )
+        console.print(f"planned: {result.budget_report.plan}", highlight=False)
+        console.print(f"done: {result.budget_report}", highlight=False)
+        console.print(f"validation {self.options['metric']} {result.best_score:.4f}")
 
     def print_comparison(self, console: Console, comparison: pd.DataFrame) -> None:
         """Every method's score, size and cost."""
@@ -202,15 +201,14 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
     if "preset" not in options:
         return SearchConfig()
     values: dict[str, Any] = {
-        "population_size": options["population_size"],
-        "n_elites": options["elites"],
         "sampler": options["sampler"],
         "metric": options["metric"],
         "norm_statistics": options["norm_statistics"],
         "seed": options["seed"],
     }
-    if options["budget"] is not None:
-        values["budget"] = options["budget"]
+    # What isn't given is left to the preset.
+    given = {"budget": "budget", "population_size": "population_size", "n_elites": "elites"}
+    values |= {name: options[key] for name, key in given.items() if options[key] is not None}
     if options["preset"] is Preset.paper:
         return SearchConfig.paper(**values)
     return SearchConfig(**values)

@@ -1,6 +1,8 @@
 """Search: the fitness of a genotype, and the study that spends a budget on finding a good one."""
 
 from .augmentation import Augmentation
+from .budget import Budget
+from .budget_plan import BudgetPlan
 from .data import DataSplits, EncodedSplit
 from .encode import encode_dataset, encode_images, encode_splits
 from .ensemble import BioTuneEnsemble
@@ -10,7 +12,7 @@ from .history import history_of
 from .listener import SearchListener, TrialReport
 from .metrics import Metric, resolve_metric
 from .result import SearchResult
-from .search_config import Budget, SearchConfig
+from .search_config import SearchConfig
 from .sources import load_dataset_splits
 from .study import biotune_search, default_training_arguments
 from .texts import encode_text_splits, encode_texts
@@ -19,6 +21,7 @@ __all__ = [
     "Augmentation",
     "BioTuneEnsemble",
     "Budget",
+    "BudgetPlan",
     "DataSplits",
     "EncodedSplit",
     "FineTuneResult",

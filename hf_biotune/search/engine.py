@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -17,12 +18,14 @@ from torch import nn
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec, partition
-from ..evolution import plan_of, suggest_genotype
+from ..evolution import Scheme, plan_of, suggest_genotype
 from ..exceptions import ConfigError
 from ..genotype import Genotype
 from .adapter_store import AdapterDirectory, AdapterMemory, AdapterStore
+from .budget_plan import BudgetPlan, plan_budget, population_of, report_of
+from .contenders import contenders
 from .data import EncodedSplit
-from .finalists import best_of, confirmations, contenders, finalists_of
+from .finalists import best_of, confirmations, finalists_of
 from .fitness import FitnessEvaluator, StoppingRule
 from .folds import Split, folds
 from .history import (
@@ -47,11 +50,12 @@ from .samplers import sampler_of
 from .scoring import Scorer
 from .search_config import SearchConfig
 from .spending import Spending
-from .starts import starting_points
+from .starts import full_fine_tuning, starting_points
 from .weights import BaseModelPool
 
 LAYOUT_KEY = "memory_layout"
 ADAPTERS_NAME = "adapters"
+SIZES_KEY = "population_size, n_elites"
 
 
 class SearchEngine:
@@ -94,15 +98,6 @@ class SearchEngine:
             seed=search.seed,
             label_names=train.label_names,
         )
-        self._sampler = sampler_of(search, self._partition.names, self._first())
-        self._spending = Spending(search, self._sampler.scheme)
-
-    def _first(self) -> list[Genotype]:
-        """The seeded individuals; as many as the population holds."""
-        if not self._search.seeded_start:
-            return []
-        points = list(starting_points(self._partition).values())
-        return points[: self._search.population_size]
 
     # -- the study ------------------------------------------------------------------------------
 
@@ -111,7 +106,6 @@ class SearchEngine:
         try:
             self._study = optuna.create_study(
                 storage=storage,
-                sampler=self._sampler,
                 study_name=study_name,
                 direction="maximize" if self._metric.greater_is_better else "minimize",
                 load_if_exists=True,
@@ -120,6 +114,7 @@ class SearchEngine:
             raise ConfigError(f"storage {storage!r} can't be opened: {error}") from error
         claim(self._study, self._identity)
         self._choose_layout()
+        self._fit_to_budget()
         self._fail_orphans()
         self._kept = self._keep_in(_adapter_store(storage, self._evaluator.args))
         self._scorer = Scorer(
@@ -127,7 +122,9 @@ class SearchEngine:
         )
 
     def _keep_in(self, store: AdapterStore) -> KeptAdapters:
-        return KeptAdapters(self._study, self._identity, store, self._search, self._metric)
+        return KeptAdapters(
+            self._study, self._identity, store, self._search, self._metric, len(self._starts)
+        )
 
     def _choose_layout(self) -> None:
         layout = self._search.memory_layout
@@ -148,6 +145,39 @@ class SearchEngine:
         self._evaluator.pool.model.to(memory_format=LAYOUTS[layout])
         self._layout = layout
 
+    def _fit_to_budget(self) -> None:
+        """Give the population the size that it has in the study, or that fits the budget."""
+        if SIZES_KEY not in self._study.user_attrs:
+            trainings = self._search.parsed_budget.in_trainings(self._seconds_per_fine_tuning())
+            self._study.set_user_attr(SIZES_KEY, population_of(trainings, self._search))
+        size, n_elites = self._study.user_attrs[SIZES_KEY]
+        self._search = replace(self._search, population_size=size, n_elites=n_elites)
+        points = list(starting_points(self._partition).values())
+        self._starts = points[:size] if self._search.seeded_start else []
+        scheme = Scheme(size, n_elites, len(self._folds))
+        self._sampler = sampler_of(self._search, scheme, self._partition.names, self._starts)
+        self._study.sampler = self._sampler
+        self._spending = Spending(
+            self._search, scheme, len(self._partition), self._evaluator.epochs
+        )
+
+    def _seconds_per_fine_tuning(self) -> float | None:
+        """Of the first epoch, for a budget of minutes that the population shall fit."""
+        if self._search.parsed_budget.minutes is None or self._search.population_size is not None:
+            return None
+        config = self._phenotypes.config_of(
+            Genotype.from_multipliers(full_fine_tuning(self._partition), self._partition)
+        )
+        seed = self._search.seeds[0]
+        measured = self._evaluator.evaluate(config, [seed], after_epoch=lambda *_: False)
+        seconds: float = measured.seconds / measured.epochs * self._evaluator.epochs
+        return seconds
+
+    def _plan(self) -> BudgetPlan:
+        """What the budget is going to be spent on, as far as it is known how far it goes."""
+        seconds = self._spending.seconds_per_fine_tuning(finished_trials(self._study))
+        return plan_budget(self._search, self._evaluator.epochs, seconds)
+
     def _fail_orphans(self) -> None:
         """What a killed process was training is trained again, with the same genes."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -158,6 +188,7 @@ class SearchEngine:
         self._listener.on_search_begin(
             self._partition, self._search.parsed_budget, len(finished_trials(self._study))
         )
+        self._listener.on_plan(self._plan())
         while not self._spending.is_over(finished_trials(self._study)):
             self._run_trial()
         if not any(was_trained(trial) for trial in self._study.get_trials(deepcopy=False)):
@@ -182,8 +213,7 @@ class SearchEngine:
             trial.set_user_attr(MULTIPLIERS_KEY, config.lr_multipliers)
             earlier = self._scorer.scored_before(plan, config)
             if earlier is not None:
-                trial.set_user_attr(REUSED_KEY, earlier.number)
-                fitness = fitness_of(earlier)
+                fitness = self._scorer.reuse(trial, earlier)
             else:
                 fitness = self._scorer.train(trial, plan, config)
             trial.set_user_attr(FITNESS_KEY, fitness.to_dict())
@@ -222,6 +252,9 @@ class SearchEngine:
 
     # -- the winner -----------------------------------------------------------------------------
 
+    def _has_left(self) -> bool:
+        return self._spending.has_left(finished_trials(self._study), confirmations(self._study))
+
     def _choose(self) -> SearchResult:
         finalists = finalists_of(
             self._study,
@@ -229,13 +262,15 @@ class SearchEngine:
             self._phenotypes,
             self._search,
             self._listener,
+            len(self._starts),
+            self._has_left,
             self._kept.keeper,
         )
         best = best_of(finalists, self._metric)
         trial = self._study.get_trials(deepcopy=False)[best.trial]
         genotype = self._phenotypes.genotype_of(trial)
         finished = finished_trials(self._study)
-        confirmed = confirmations(self._study)
+        report = report_of(self._plan(), finished, confirmations(self._study))
         return SearchResult(
             best_config=self._phenotypes.config_of(genotype),
             best_genotype=genotype,
@@ -248,9 +283,9 @@ class SearchEngine:
             memory_layout=self._layout,
             model_init=self._model_init,
             kept=self._kept,
-            trainings=spent_trainings(finished) + sum(fitness.trainings for fitness in confirmed),
-            seconds=sum(own_seconds(t) for t in finished)
-            + sum(fitness.seconds for fitness in confirmed),
+            trainings=report.trainings,
+            seconds=report.seconds,
+            budget_report=report,
         )
 
 

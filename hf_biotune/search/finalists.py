@@ -1,4 +1,4 @@
-"""The final choice: the best few individuals, with all seeds, on all data.
+"""The final choice: the best few individuals, with further seeds, on all data.
 
 A single seed's best score is an optimistic number: the more individuals, the luckier the best. So
 the few best are trained again with the seeds that they have not seen, and the best mean wins.
@@ -7,22 +7,24 @@ the few best are trained again with the seeds that they have not seen, and the b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 from optuna.trial import FrozenTrial
 
-from ..config import BioTuneConfig
-from ..evolution import plan_of
+from .contenders import contenders, finalist_trials
 from .fitness import FitnessEvaluator, FitnessResult, RunKeeper, SeedRun
-from .history import MULTIPLIERS_KEY, fitness_of, was_trained
+from .history import finished_trials, fitness_of, was_trained
 from .listener import SearchListener
 from .metrics import Metric
 from .phenotypes import Phenotypes
+from .racing import SeedNoise, is_in_contention, seed_noise
 from .search_config import SearchConfig
 
 # Before the number of the trial and the seed, in the study's attributes.
 FINALIST_PREFIX = "finalist:"
+# What every finalist gets, however little of the budget is left: a second one.
+SURE_SEEDS = 2
 
 
 @dataclass(frozen=True)
@@ -31,49 +33,18 @@ class Finalist:
 
     Args:
         trial: its number in the study.
-        fitness: of all seeds on all data; `trainings` counts the confirmation only.
+        fitness: of its seeds on all data; `trainings` counts the confirmation only.
+        in_contention: whether no test found it worse than the leader.
     """
 
     trial: int
     fitness: FitnessResult
+    in_contention: bool = True
 
-
-def contenders(study: optuna.Study, metric: Metric, n: int) -> list[FrozenTrial]:
-    """The best `n` trials that were trained to their end, with distinct blocks and rates.
-
-    Only trials of the newest fold that has `n` of them (or the most) are compared: scores of
-    different folds are not comparable.
-
-    Args:
-        study: with at least one such trial.
-        metric: the score.
-        n: how many, at least 1.
-    """
-    by_fold = trained_by_fold(study)
-    newest_first = sorted(by_fold.values(), key=lambda trials: -trials[-1].number)
-    trials = max(newest_first, key=lambda trials: min(n, len(trials)), default=[])
-    return distinct_best(trials, metric)[:n]
-
-
-def trained_by_fold(study: optuna.Study) -> dict[int, list[FrozenTrial]]:
-    """The trials that were trained to their end, oldest first, by the number of their fold."""
-    by_fold: dict[int, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        if was_trained(trial):
-            by_fold.setdefault(plan_of(trial).fold, []).append(trial)
-    return by_fold
-
-
-def distinct_best(trials: Sequence[FrozenTrial], metric: Metric) -> list[FrozenTrial]:
-    """Trials of one fold, best first; of those with the same blocks and rates only the best."""
-    # Stable: of equal scores the older trial comes first.
-    ranked = sorted(trials, key=lambda t: fitness_of(t).score, reverse=metric.greater_is_better)
-    found: list[FrozenTrial] = []
-    for trial in ranked:
-        multipliers = trial.user_attrs[MULTIPLIERS_KEY]
-        if multipliers not in [other.user_attrs[MULTIPLIERS_KEY] for other in found]:
-            found.append(trial)
-    return found
+    @property
+    def scores(self) -> dict[int, float]:
+        """Its score with each seed."""
+        return {run.seed: run.score for run in self.fitness.runs}
 
 
 def finalists_of(
@@ -82,6 +53,8 @@ def finalists_of(
     phenotypes: Phenotypes,
     search: SearchConfig,
     listener: SearchListener,
+    n_starts: int = 0,
+    has_budget: Callable[[], bool] = lambda: True,
     keeper_of: Callable[[int], RunKeeper] = lambda number: RunKeeper(),
 ) -> list[Finalist]:
     """The individuals that the winner is chosen from, confirmed if the search asks for it.
@@ -92,73 +65,174 @@ def finalists_of(
         phenotypes: decodes the genotypes.
         search: how many finalists, and with which seeds.
         listener: is told of each of their trainings.
+        n_starts: how many of the first individuals are what people do by hand.
+        has_budget: whether there is something left for more than a second seed each.
         keeper_of: what keeps the weights of the trial of a number. Default: they are lost.
     """
-    trials = contenders(study, evaluator.metric, max(1, search.n_finalists))
+    metric = evaluator.metric
     if not search.n_finalists:
-        return [Finalist(trial.number, fitness_of(trial)) for trial in trials]
-    finalists = []
-    for trial in trials:
-        number = trial.number
-        config = phenotypes.config_of(phenotypes.genotype_of(trial))
-        known: Sequence[SeedRun] = fitness_of(trial).runs if search.n_folds == 1 else ()
-
-        def on_run(run: SeedRun, number: int = number) -> None:
-            listener.on_finalist(number, run.seed, run.score)
-
-        finalists.append(
-            confirm(study, trial, config, evaluator, search.seeds, known, on_run, keeper_of(number))
-        )
-    return finalists
+        best = contenders(study, metric, 1)
+        return [Finalist(trial.number, fitness_of(trial)) for trial in best]
+    trials = finalist_trials(study, metric, search.n_finalists, n_starts)
+    confirmation = Confirmation(study, evaluator, phenotypes, search, listener, keeper_of)
+    if not search.racing:
+        return [confirmation.train(trial, len(search.seeds)) for trial in trials]
+    return race(trials, confirmation, has_budget)
 
 
-def best_of(finalists: Sequence[Finalist], metric: Metric) -> Finalist:
-    """The finalist with the best mean score; of equal ones that with fewer trained parameters."""
-    sign = -1 if metric.greater_is_better else 1
-    return min(
-        finalists, key=lambda f: (sign * f.fitness.score, f.fitness.trained_parameters, f.trial)
-    )
-
-
-def confirm(
-    study: optuna.Study,
-    trial: FrozenTrial,
-    config: BioTuneConfig,
-    evaluator: FitnessEvaluator,
-    seeds: Sequence[int],
-    known: Sequence[SeedRun],
-    on_run: Callable[[SeedRun], None],
-    keeper: RunKeeper | None = None,
-) -> Finalist:
-    """Train a finalist with the seeds that it has not seen on all data.
+class Confirmation:
+    """Trains finalists with seeds that they have not seen, on all data.
 
     Each result is kept in the study, so that a resumed search finds it.
 
     Args:
-        study: that the trial belongs to.
-        trial: the finalist.
-        config: its blocks and rates.
+        study: that the finalists belong to.
         evaluator: trains on all data.
-        seeds: that it must have been trained with.
-        known: runs on all data that the search did already.
-        on_run: called with each run of these seeds, also with known ones.
-        keeper: is shown the weights. Default: they are lost.
+        phenotypes: decodes the genotypes.
+        search: the seeds, and whether individuals were trained on all data.
+        listener: is told of every run of a finalist, also of known ones.
+        keeper_of: what keeps the weights of the trial of a number.
     """
-    runs = {run.seed: run for run in known}
-    trained_parameters = fitness_of(trial).trained_parameters
-    trainings = 0.0
-    for seed in seeds:
-        if seed not in runs:
-            key = f"{FINALIST_PREFIX}{trial.number}:{seed}"
-            if key not in study.user_attrs:
-                result = evaluator.evaluate(config, [seed], keeper=keeper)
-                study.set_user_attr(key, result.to_dict())
-            confirmed = FitnessResult.from_dict(study.user_attrs[key])
-            runs[seed] = confirmed.runs[0]
-            trainings += confirmed.trainings
-        on_run(runs[seed])
-    ordered = tuple(runs[seed] for seed in seeds)
-    return Finalist(trial.number, FitnessResult(ordered, trained_parameters, trainings))
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        evaluator: FitnessEvaluator,
+        phenotypes: Phenotypes,
+        search: SearchConfig,
+        listener: SearchListener,
+        keeper_of: Callable[[int], RunKeeper],
+    ) -> None:
+        self._keeper_of = keeper_of
+        self._study = study
+        self._evaluator = evaluator
+        self._phenotypes = phenotypes
+        self._search = search
+        self._listener = listener
+        self._runs: dict[int, dict[int, SeedRun]] = {}
+        self._trainings: dict[int, float] = {}
+
+    @property
+    def metric(self) -> Metric:
+        """The score."""
+        return self._evaluator.metric
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """That a finalist may be trained with, in this order."""
+        return self._search.seeds
+
+    def runs_of(self, trial: FrozenTrial) -> dict[int, SeedRun]:
+        """What is known of a finalist on all data, by seed."""
+        if trial.number not in self._runs:
+            known = fitness_of(trial).runs if self._search.n_folds == 1 else ()
+            self._runs[trial.number] = {run.seed: run for run in known}
+            for run in known:
+                self._listener.on_finalist(trial.number, run.seed, run.score)
+        return self._runs[trial.number]
+
+    def needs_training(self, trial: FrozenTrial, n_seeds: int) -> bool:
+        """Whether one of the first seeds is missing, in this and in every earlier session."""
+        return any(
+            seed not in self.runs_of(trial) and self._key(trial, seed) not in self._study.user_attrs
+            for seed in self.seeds[:n_seeds]
+        )
+
+    def train(self, trial: FrozenTrial, n_seeds: int) -> Finalist:
+        """Train a finalist with those of the first seeds that it has not seen."""
+        runs = self.runs_of(trial)
+        for seed in self.seeds[:n_seeds]:
+            if seed not in runs:
+                fitness = self._result(trial, seed)
+                runs[seed] = fitness.runs[0]
+                self._trainings[trial.number] = (
+                    self._trainings.get(trial.number, 0.0) + fitness.trainings
+                )
+                self._listener.on_finalist(trial.number, seed, runs[seed].score)
+        return self.finalist(trial)
+
+    def finalist(self, trial: FrozenTrial) -> Finalist:
+        """A finalist as far as it has been trained."""
+        runs = self.runs_of(trial)
+        ordered = tuple(runs[seed] for seed in self.seeds if seed in runs)
+        parameters = fitness_of(trial).trained_parameters
+        trainings = self._trainings.get(trial.number, 0.0)
+        return Finalist(trial.number, FitnessResult(ordered, parameters, trainings))
+
+    def noise(self, finalists: Sequence[Finalist]) -> SeedNoise:
+        """How much seeds matter, from all individuals that were trained with several."""
+        numbers = {finalist.trial for finalist in finalists}
+        raced = [
+            {run.seed: run.score for run in fitness_of(trial).runs}
+            for trial in finished_trials(self._study)
+            if self._search.n_folds == 1 and was_trained(trial) and trial.number not in numbers
+        ]
+        return seed_noise([*raced, *(finalist.scores for finalist in finalists)])
+
+    def _result(self, trial: FrozenTrial, seed: int) -> FitnessResult:
+        key = self._key(trial, seed)
+        if key not in self._study.user_attrs:
+            config = self._phenotypes.config_of(self._phenotypes.genotype_of(trial))
+            keeper = self._keeper_of(trial.number)
+            result = self._evaluator.evaluate(config, [seed], keeper=keeper)
+            self._study.set_user_attr(key, result.to_dict())
+        return FitnessResult.from_dict(self._study.user_attrs[key])
+
+    @staticmethod
+    def _key(trial: FrozenTrial, seed: int) -> str:
+        return f"{FINALIST_PREFIX}{trial.number}:{seed}"
+
+
+def race(
+    trials: Sequence[FrozenTrial], confirmation: Confirmation, has_budget: Callable[[], bool]
+) -> list[Finalist]:
+    """Train finalists with one seed more at a time; those that fall behind get no further ones.
+
+    Args:
+        trials: the finalists.
+        confirmation: trains them.
+        has_budget: whether there is something left for more than a second seed each.
+
+    Returns:
+        All of them, with the seeds that each got, and whether they fell behind.
+    """
+    finalists = [confirmation.train(trial, 1) for trial in trials]
+    for n_seeds in range(2, len(confirmation.seeds) + 1):
+        finalists = _judged(finalists, confirmation)
+        if n_seeds > SURE_SEEDS and sum(f.in_contention for f in finalists) < 2:
+            break
+        for place, trial in enumerate(trials):
+            # What an earlier session could afford is there already.
+            if finalists[place].in_contention and (
+                n_seeds <= SURE_SEEDS
+                or not confirmation.needs_training(trial, n_seeds)
+                or has_budget()
+            ):
+                finalists[place] = confirmation.train(trial, n_seeds)
+    return finalists
+
+
+def _judged(finalists: Sequence[Finalist], confirmation: Confirmation) -> list[Finalist]:
+    """Finalists, each with the verdict whether it may still be the best."""
+    leader = best_of(finalists, confirmation.metric)
+    noise = confirmation.noise(finalists)
+    return [
+        replace(
+            finalist,
+            in_contention=finalist.in_contention
+            and is_in_contention(finalist.scores, leader.scores, noise, confirmation.metric),
+        )
+        for finalist in finalists
+    ]
+
+
+def best_of(finalists: Sequence[Finalist], metric: Metric) -> Finalist:
+    """The best mean score of those still in contention; of equals, fewer trained parameters."""
+    sign = -1 if metric.greater_is_better else 1
+    return min(
+        (finalist for finalist in finalists if finalist.in_contention),
+        key=lambda f: (sign * f.fitness.score, f.fitness.trained_parameters, f.trial),
+    )
 
 
 def confirmations(study: optuna.Study) -> list[FitnessResult]:

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,12 @@ class FitnessResult:
     def was_halved(self) -> bool:
         """Whether a run was stopped for being worse than its peers at the rung."""
         return any(run.stopped == "halving" for run in self.runs)
+
+    def joined(self, further: FitnessResult) -> FitnessResult:
+        """This and further trainings of the same phenotype, with other seeds."""
+        return replace(
+            self, runs=self.runs + further.runs, trainings=self.trainings + further.trainings
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -30,6 +30,11 @@ def fitness_of(trial: FrozenTrial) -> FitnessResult:
     return FitnessResult.from_dict(trial.user_attrs[FITNESS_KEY])
 
 
+def has_own_training(trial: FrozenTrial) -> bool:
+    """Whether a finished trial was trained itself, be it to its end or to a rung."""
+    return trial.state in FINISHED and REUSED_KEY not in trial.user_attrs
+
+
 def was_trained(trial: FrozenTrial) -> bool:
     """Whether the trial was trained itself, and to its end."""
     return trial.state == TrialState.COMPLETE and REUSED_KEY not in trial.user_attrs

@@ -15,7 +15,7 @@ from torch import nn
 from ..exceptions import CheckpointError, ConfigError
 from ..model import BioTuneModel
 from .adapter_store import AdapterStore, TrainedRun
-from .finalists import contenders, distinct_best, trained_by_fold
+from .contenders import contenders, distinct_best, finalist_trials, trained_by_fold
 from .fitness import RunKeeper, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of
 from .metrics import Metric
@@ -34,6 +34,8 @@ class KeptAdapters:
         store: where the weights are.
         search: how many individuals are kept.
         metric: the score.
+        n_starts: how many of the first individuals are what people do by hand; the best of them
+            is a finalist, and kept.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class KeptAdapters:
         store: AdapterStore,
         search: SearchConfig,
         metric: Metric,
+        n_starts: int = 0,
     ) -> None:
+        self._n_starts = n_starts
         self._study = study
         self._digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self._store = store
@@ -52,7 +56,7 @@ class KeptAdapters:
 
     @property
     def _number(self) -> int:
-        """Individuals per fold; the winner is one of the finalists, so all of these are kept."""
+        """Individuals per fold."""
         return max(self._search.keep_best, self._search.n_finalists)
 
     def keeper(self, trial: int, fold: int | None = None) -> RunKeeper:
@@ -97,6 +101,12 @@ class KeptAdapters:
             trial.number
             for trained in trained_by_fold(self._study).values()
             for trial in distinct_best(trained, self._metric)[: self._number]
+        }
+        # Finalists differ from each other, so they need not be the very best.
+        n_finalists = max(1, self._search.n_finalists)
+        best |= {
+            trial.number
+            for trial in finalist_trials(self._study, self._metric, n_finalists, self._n_starts)
         }
         trials = self._study.get_trials(deepcopy=False)
         in_training = {t.number for t in trials if t.state == TrialState.RUNNING}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..blocks import Partition
+    from .budget import Budget
+    from .budget_plan import BudgetPlan
     from .fitness import EpochRecord
-    from .search_config import Budget
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class SearchListener:
 
     def on_search_begin(self, partition: Partition, budget: Budget, finished_trials: int) -> None:
         """The study is open; `finished_trials` is greater than 0 if it is resumed."""
+
+    def on_plan(self, plan: BudgetPlan) -> None:
+        """What the budget is going to be spent on."""
 
     def on_trial_begin(self, number: int, generation: int, role: str) -> None:
         """An individual is about to be trained."""

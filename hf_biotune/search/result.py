@@ -18,6 +18,7 @@ from ..config import BioTuneConfig
 from ..exceptions import ConfigError
 from ..genotype import Genotype
 from ..model import BioTuneModel
+from .budget_plan import BudgetReport
 from .ensemble import BioTuneEnsemble, EnsembleMember
 from .finalists import Finalist
 from .fitness import SeedRun
@@ -44,6 +45,7 @@ class SearchResult:
         kept: the weights of the best individuals.
         trainings: spent, in units of one full training.
         seconds: spent in trainings.
+        budget_report: what the search intended to do with its budget, and what it did.
     """
 
     best_config: BioTuneConfig
@@ -59,6 +61,7 @@ class SearchResult:
     kept: KeptAdapters = field(repr=False)
     trainings: float
     seconds: float
+    budget_report: BudgetReport
 
     @cached_property
     def best_model(self) -> BioTuneModel:
@@ -70,7 +73,7 @@ class SearchResult:
 
         Args:
             trial: the number of the individual. Default: the winner.
-            seed: of its training. Default: that with the best validation score.
+            seed: of its training. Default: that with the best validation score of those kept.
 
         Raises:
             ConfigError: the search kept no weights, or has no such training.
@@ -138,7 +141,9 @@ class SearchResult:
         runs = confirmed.get(trial.number) or fitness_of(trial).runs
         if seed is None:
             sign = 1 if self.study.direction == StudyDirection.MAXIMIZE else -1
-            return max(runs, key=lambda run: sign * run.score)
+            # A finalist that was no good at first was kept from its second training on.
+            held = [run for run in runs if self.kept.holds(trial, run)]
+            return max(held or runs, key=lambda run: sign * run.score)
         for run in runs:
             if run.seed == seed:
                 return run

@@ -54,26 +54,26 @@ def check_sampler(sampler: Any) -> None:
 
 
 def sampler_of(
-    search: SearchConfig, block_names: Sequence[str], first: Sequence[Genotype]
+    search: SearchConfig, scheme: Scheme, block_names: Sequence[str], first: Sequence[Genotype]
 ) -> BioTuneSampler | PlannedSampler:
     """The sampler of a search.
 
     Args:
-        search: which one, and its scheme.
+        search: which one.
+        scheme: the sizes of its generations.
         block_names: of the partition, in order.
         first: genotypes of the first individuals, whoever chooses the others.
     """
     if search.sampler == BIOTUNE:
         return BioTuneSampler(
             block_names,
-            population_size=search.population_size,
-            n_elites=search.n_elites,
-            n_folds=search.n_folds,
+            population_size=scheme.population_size,
+            n_elites=scheme.n_elites,
+            n_folds=scheme.n_folds,
             seed=search.seed,
             surrogate=search.surrogate,
             first=first,
         )
-    scheme = Scheme(search.population_size, search.n_elites, search.n_folds)
     make: Callable[[int], BaseSampler] | BaseSampler
     if isinstance(search.sampler, BaseSampler):
         make = search.sampler
@@ -81,6 +81,6 @@ def sampler_of(
         build = _OF_OPTUNA[search.sampler]
 
         def make(seed: int) -> BaseSampler:
-            return build(seed, search.population_size)
+            return build(seed, scheme.population_size)
 
     return PlannedSampler(block_names, make, scheme=scheme, seed=search.seed, first=first)

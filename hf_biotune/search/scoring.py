@@ -1,4 +1,4 @@
-"""Scoring one individual of a search: reuse, train with halving, or stop."""
+"""Scoring one individual of a search: reuse, train with halving and racing, or stop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from ..config import BioTuneConfig
 from ..evolution import Plan, plan_of
 from .fitness import EpochRecord, FitnessEvaluator, FitnessResult
 from .folds import Split
-from .halving import is_kept, rung_epoch
-from .history import MULTIPLIERS_KEY, finished_trials, was_trained
+from .halving import MINIMUM_PEERS, is_kept, rung_epoch
+from .history import (
+    MULTIPLIERS_KEY,
+    REUSED_KEY,
+    finished_trials,
+    fitness_of,
+    has_own_training,
+    was_trained,
+)
 from .kept import KeptAdapters
 from .listener import SearchListener
 from .phenotypes import phenotype_key
@@ -26,7 +33,7 @@ class Scorer:
         study: what was trained before.
         evaluator: trains on all data or on a fold.
         folds: of the data.
-        search: seeds, halving, reuse.
+        search: seeds, halving, racing, reuse.
         listener: is told of every epoch.
         kept: keeps the weights of the best.
     """
@@ -48,45 +55,96 @@ class Scorer:
         self._kept = kept
 
     def scored_before(self, plan: Plan, config: BioTuneConfig) -> FrozenTrial | None:
-        """A finished trial of the same blocks and rates, to a quarter of a decade, and fold."""
+        """A finished trial of the same blocks and rates, to a quarter of a decade, and fold.
+
+        The first seed of all is the same. One that was halved counts too: it was behind its peers,
+        which have only become better since.
+        """
         if not self._search.memoise:
             return None
         key = phenotype_key(config.lr_multipliers)
         for trial in finished_trials(self._study):
             if (
-                was_trained(trial)
+                has_own_training(trial)
                 and plan_of(trial).fold == plan.fold
                 and phenotype_key(trial.user_attrs[MULTIPLIERS_KEY]) == key
             ):
                 return trial
         return None
 
+    def reuse(self, trial: Trial, earlier: FrozenTrial) -> FitnessResult:
+        """The result of an earlier trial, given to one that trains the same."""
+        trial.set_user_attr(REUSED_KEY, earlier.number)
+        fitness = fitness_of(earlier)
+        if fitness.was_halved:
+            # So that the evolution knows after which epoch it was stopped.
+            for epoch, record in enumerate(fitness.runs[0].curve, start=1):
+                trial.report(record.score, step=epoch)
+        return fitness
+
     def train(self, trial: Trial, plan: Plan, config: BioTuneConfig) -> FitnessResult:
-        """Train an individual on its fold, unless it is halved, and report its curve."""
+        """Train an individual on its fold, unless it is halved, and report its curve.
+
+        If it takes the lead, it is trained with a further seed, and so on as long as it leads.
+        """
+        seeds = self._search.seeds
+        n_seeds = self._search.seeds_per_individual
+        fitness = self._evaluate(trial, plan, config, seeds[:n_seeds])
+        for seed in seeds[n_seeds:]:
+            if fitness.was_halved or not self._leads(fitness, plan.fold):
+                break
+            further = self._evaluate(trial, plan, config, [seed], is_leader=True)
+            fitness = fitness.joined(further)
+        return fitness
+
+    def _evaluate(
+        self,
+        trial: Trial,
+        plan: Plan,
+        config: BioTuneConfig,
+        seeds: Sequence[int],
+        is_leader: bool = False,
+    ) -> FitnessResult:
         split = self._folds[plan.fold]
         rung = rung_epoch(self._evaluator.epochs)
-        seeds = self._search.seeds[: self._search.seeds_per_individual]
+        first = self._search.seeds[0]
 
         def after_epoch(seed: int, curve: Sequence[EpochRecord]) -> bool:
             self._listener.on_epoch_end(seed, curve, self._evaluator.epochs)
-            if seed == seeds[0]:
+            if seed == first:
                 trial.report(curve[-1].score, step=len(curve))
-            if not self._search.halving or seed != seeds[0] or len(curve) != rung:
+            if not self._search.halving or seed != first or len(curve) != rung:
                 return True
             peers = self._scores_at(rung, plan.fold, but=trial.number)
             return is_kept(curve[-1].score, peers, self._evaluator.metric)
 
-        keeper = self._kept.keeper(trial.number, plan.fold)
+        # Of a leader, a training that went worse than others' is kept too.
+        keeper = self._kept.keeper(trial.number, None if is_leader else plan.fold)
         return self._evaluator.evaluate(
             config, seeds, split.train, split.validation, after_epoch, keeper
         )
 
+    def _leads(self, fitness: FitnessResult, fold: int) -> bool:
+        """Whether an individual is better than all that were trained on the fold before it."""
+        if not self._search.racing:
+            return False
+        others = [
+            fitness_of(trial).score
+            for trial in finished_trials(self._study)
+            if was_trained(trial) and plan_of(trial).fold == fold
+        ]
+        metric = self._evaluator.metric
+        return len(others) >= MINIMUM_PEERS and all(
+            metric.is_better(fitness.score, other) for other in others
+        )
+
     def _scores_at(self, epoch: int, fold: int, but: int) -> list[float]:
-        """What finished trials of a fold had scored after so many epochs."""
+        """What finished trials of a fold had scored after so many epochs, each training once."""
         return [
             trial.intermediate_values[epoch]
             for trial in finished_trials(self._study)
             if trial.number != but
+            and has_own_training(trial)
             and epoch in trial.intermediate_values
             and plan_of(trial).fold == fold
         ]

@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..exceptions import ConfigError
+from .budget import Budget
 from .folds import n_folds
 from .samplers import BIOTUNE, check_sampler
 
 # The seeds of the published experiments.
 PAPER_SEEDS = (684, 559, 629)
 MEMORY_LAYOUTS = ("auto", "contiguous", "channels_last")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a search may spend: trainings or minutes, whichever is given.
-
-    Args:
-        trainings: in units of one full training (all samples, all epochs); early-stopped, halved
-            and fold-sized trainings count as the part that they are.
-        minutes: of wall time, over all sessions of a resumed search.
-    """
-
-    trainings: float | None = None
-    minutes: float | None = None
-
-    @classmethod
-    def parse(cls, text: str | int | float | Budget) -> Budget:
-        """A budget from what a user writes: `40`, `"40"`, `"40-trainings"`, `"30m"`, `"2h"`.
-
-        Raises:
-            ConfigError: it is none of these, or not greater than 0.
-
-        Example:
-            >>> Budget.parse("30m")
-            Budget(trainings=None, minutes=30.0)
-        """
-        if isinstance(text, Budget):
-            return text
-        match = re.fullmatch(
-            r"(\d+(?:\.\d+)?)\s*(|-?trainings?|m|min|minutes|h)", str(text).strip()
-        )
-        if match is None:
-            raise ConfigError(
-                f"budget must be a number of trainings or a time, such as 40, '40-trainings', "
-                f"'30m' or '2h', got {text!r}"
-            )
-        amount, unit = float(match[1]), match[2]
-        if amount <= 0:
-            raise ConfigError(f"budget must be greater than 0, got {text!r}")
-        if unit in ("m", "min", "minutes"):
-            return cls(minutes=amount)
-        return cls(minutes=amount * 60) if unit == "h" else cls(trainings=amount)
-
-    def __str__(self) -> str:
-        if self.minutes is not None:
-            return f"{self.minutes:g} minutes"
-        return f"{self.trainings:g} trainings"
 
 
 @dataclass(frozen=True)
@@ -70,20 +23,25 @@ class SearchConfig:
 
     Args:
         budget: see [`Budget.parse`]; `None` means no limit but `generations`. Default: 40.
-        population_size: individuals of a generation, at least `n_elites + 2`. Default: 10.
-        n_elites: how many of the best are refined and kept. Default: 3.
+        population_size: individuals of a generation, at least `n_elites + 2`. Default: what fits
+            the budget, from 5 to 10; see [`plan_budget`].
+        n_elites: how many of the best are refined and kept. Default: three tenths of them.
         generations: generations after the first; `None` (default) means until the budget ends.
         seeds: training seeds. Each individual is scored by the mean over `seeds_per_individual`
             of them; finalists get all.
         seeds_per_individual: default 1.
         fold_fraction: share of the data that one generation uses, in (0, 1]; generation g uses
             fold g modulo ceil(1 / fold_fraction). Default: 1, everything.
-        n_finalists: how many of the best are scored with all seeds on all data before the winner
-            is chosen; 0 for none. Default: 3.
         keep_best: how many of the best individuals' weights are kept, as adapters in the
             directory `adapters` under `output_dir` (in memory, if the study is in memory): of the
             best epoch, with every seed. The finalists' are always among them. With folds, as many
             of each. 0 keeps none. Default: 5.
+        n_finalists: how many of the best are scored with further seeds on all data before the
+            winner is chosen; 0 for none. They differ in their blocks or by a quarter of a decade in
+            a rate, and the best of the seeded start is among them. Default: 3.
+        racing: whether further seeds are only for those that may still be the best: an individual
+            that takes the lead, and finalists that a paired test can't tell from the leader.
+            Default: `True`.
         metric: see [`resolve_metric`]. Default: `"macro_accuracy"`.
         greater_is_better: for a metric object. Default: `True`.
         patience: epochs without improvement after which a training stops; `None` for never.
@@ -113,14 +71,15 @@ class SearchConfig:
     """
 
     budget: str | int | float | Budget | None = 40
-    population_size: int = 10
-    n_elites: int = 3
+    population_size: int | None = None
+    n_elites: int | None = None
     generations: int | None = None
     seeds: tuple[int, ...] = PAPER_SEEDS
     seeds_per_individual: int = 1
     fold_fraction: float = 1.0
     n_finalists: int = 3
     keep_best: int = 5
+    racing: bool = True
     metric: Any = "macro_accuracy"
     greater_is_better: bool = True
     patience: int | None = 3
@@ -147,12 +106,15 @@ class SearchConfig:
 
     def _check_evolution(self) -> None:
         check_sampler(self.sampler)
-        _at_least("n_elites", self.n_elites, 1)
-        if self.population_size < self.n_elites + 2:
-            raise ConfigError(
-                f"population_size must be at least n_elites + 2 = {self.n_elites + 2}, got "
-                f"{self.population_size}: crossover needs two parents beside the elites"
-            )
+        if self.n_elites is not None:
+            _at_least("n_elites", self.n_elites, 1)
+        if self.population_size is not None:
+            fewest = (self.n_elites or 1) + 2
+            if self.population_size < fewest:
+                raise ConfigError(
+                    f"population_size must be at least n_elites + 2 = {fewest}, got "
+                    f"{self.population_size}: crossover needs two parents beside the elites"
+                )
         if self.generations is not None:
             _at_least("generations", self.generations, 0)
         _at_least("n_finalists", self.n_finalists, 0)
@@ -199,10 +161,13 @@ class SearchConfig:
         """
         published: dict[str, Any] = {
             "budget": None,
+            "population_size": 10,
+            "n_elites": 3,
             "generations": 10,
             "seeds_per_individual": 3,
             "fold_fraction": 0.5,
             "n_finalists": 0,
+            "racing": False,
             "patience_from": 0.0,
             "halving": False,
             "seeded_start": False,

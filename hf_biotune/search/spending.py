@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from optuna.trial import FrozenTrial
 
 from ..evolution import Scheme
-from .history import REUSED_KEY, own_seconds, spent_trainings
+from .budget_plan import reserved_trainings, search_share
+from .fitness import FitnessResult
+from .history import MULTIPLIERS_KEY, REUSED_KEY, fitness_of, own_seconds, spent_trainings
 from .search_config import SearchConfig
 
 # A search whose individuals were all scored before has nothing left to find.
@@ -20,11 +23,16 @@ class Spending:
     Args:
         search: the budget, and how many finalists it must confirm.
         scheme: the sizes of the generations.
+        n_blocks: of the model; an individual that trains all of them at the base rate is a full
+            fine-tuning, and the yardstick of a budget that is a multiple of one.
+        epochs: of a whole training.
     """
 
-    def __init__(self, search: SearchConfig, scheme: Scheme) -> None:
+    def __init__(self, search: SearchConfig, scheme: Scheme, n_blocks: int, epochs: int) -> None:
         self._search = search
         self._scheme = scheme
+        self._n_blocks = n_blocks
+        self._epochs = epochs
 
     def is_over(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether no further individual should be trained.
@@ -44,21 +52,86 @@ class Spending:
         return self.share_spent(trials) >= 1.0
 
     def share_spent(self, trials: Sequence[FrozenTrial]) -> float:
-        """How much of the budget the trials cost, confirmation of finalists reserved; 1 is all."""
-        budget = self._search.parsed_budget
-        spent = spent_trainings(trials)
-        if budget.trainings is not None:
-            # However small the budget, half of it is for trying.
-            return spent / max(budget.trainings - self._reserved, budget.trainings / 2)
-        if budget.minutes is not None:
-            seconds = sum(own_seconds(trial) for trial in trials)
-            per_training = seconds / spent if spent else 0.0
-            left = budget.minutes * 60 - self._reserved * per_training
-            return seconds / max(left, budget.minutes * 30)
-        return 0.0
+        """How much of the budget the trials cost, confirmation of finalists reserved; 1 is all.
 
-    @property
-    def _reserved(self) -> float:
-        """Trainings that the confirmation of the finalists will need."""
-        known = self._search.seeds_per_individual if self._search.n_folds == 1 else 0
-        return self._search.n_finalists * (len(self._search.seeds) - known)
+        Args:
+            trials: all finished ones, oldest first.
+        """
+        spent = spent_trainings(trials)
+        budget = self._search.parsed_budget
+        if budget.trainings is not None:
+            return spent / search_share(budget.trainings, self._search)
+        limit = self._seconds(trials)
+        if limit is None:
+            return 0.0
+        seconds = self._seconds_of(trials)
+        per_training = seconds / spent if spent else 0.0
+        # However small the budget, half of it is for trying.
+        left = max(limit - reserved_trainings(self._search) * per_training, limit / 2)
+        return seconds / left
+
+    def has_left(
+        self, trials: Sequence[FrozenTrial], confirmations: Sequence[FitnessResult]
+    ) -> bool:
+        """Whether finalists may get more than the seeds that were reserved for them.
+
+        Args:
+            trials: all finished ones, oldest first.
+            confirmations: the trainings of finalists so far.
+        """
+        budget = self._search.parsed_budget
+        if budget.trainings is not None:
+            confirmed = sum(fitness.trainings for fitness in confirmations)
+            return spent_trainings(trials) + confirmed < budget.trainings
+        limit = self._seconds(trials)
+        confirmed = sum(fitness.seconds for fitness in confirmations)
+        return limit is None or self._seconds_of(trials) + confirmed < limit
+
+    def seconds_per_fine_tuning(self, trials: Sequence[FrozenTrial]) -> float | None:
+        """What a full fine-tuning takes, all epochs; `None` as long as none is finished.
+
+        Args:
+            trials: all finished ones, oldest first.
+        """
+        for trial in trials:
+            rates = trial.user_attrs[MULTIPLIERS_KEY].values()
+            if len(rates) == self._n_blocks and set(rates) == {1.0}:
+                run = fitness_of(trial).runs[0]
+                if run.epochs:
+                    return run.seconds / run.epochs * self._epochs
+        return None
+
+    def _seconds(self, trials: Sequence[FrozenTrial]) -> float | None:
+        """The budget, if it is one of time."""
+        budget = self._search.parsed_budget
+        if budget.minutes is not None:
+            return budget.minutes * 60
+        if budget.fine_tunings is not None:
+            measured = self.seconds_per_fine_tuning(trials)
+            return None if measured is None else budget.fine_tunings * measured
+        return None
+
+    def _seconds_of(self, trials: Sequence[FrozenTrial]) -> float:
+        """Of wall time for a budget of minutes, otherwise of trainings."""
+        if self._search.parsed_budget.minutes is not None:
+            return wall_seconds(trials)
+        return sum(own_seconds(trial) for trial in trials)
+
+
+def wall_seconds(trials: Sequence[FrozenTrial]) -> float:
+    """For how long at least one of the trials was running: pauses don't count, workers count once.
+
+    Args:
+        trials: finished ones.
+    """
+    spans = sorted(
+        (trial.datetime_start, trial.datetime_complete)
+        for trial in trials
+        if trial.datetime_start is not None and trial.datetime_complete is not None
+    )
+    total, until = 0.0, datetime.min
+    for start, end in spans:
+        if end > until:
+            total += (end - max(start, until)).total_seconds()
+            until = end
+    return total

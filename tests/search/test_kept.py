@@ -14,7 +14,7 @@ from transformers import set_seed
 from hf_biotune import BioTuneModel, SearchConfig, biotune_search
 from hf_biotune.exceptions import CheckpointError, ConfigError
 from hf_biotune.search import SearchListener, adapter_store, default_training_arguments
-from hf_biotune.search.finalists import contenders
+from hf_biotune.search.contenders import contenders
 from hf_biotune.search.forward import Forward
 from hf_biotune.search.history import fitness_of
 from hf_biotune.search.metrics import METRICS

@@ -18,6 +18,8 @@ from hf_biotune.search import Budget
         ("1 training", Budget(trainings=1)),
         ("30m", Budget(minutes=30)),
         ("1.5h", Budget(minutes=90)),
+        ("3x", Budget(fine_tunings=3)),
+        ("0.5 x", Budget(fine_tunings=0.5)),
     ],
 )
 def test_a_budget_is_read_as_a_person_writes_it(text, budget):
@@ -26,7 +28,9 @@ def test_a_budget_is_read_as_a_person_writes_it(text, budget):
 
 @pytest.mark.parametrize("text", ["", "abc", "-3", "30 parsecs", "m", "1e3"])
 def test_what_is_no_budget_is_refused(text):
-    with pytest.raises(ConfigError, match="budget must be a number of trainings or a time"):
+    with pytest.raises(
+        ConfigError, match="budget must be a number of trainings, a time or a multiple"
+    ):
         Budget.parse(text)
 
 
@@ -38,7 +42,10 @@ def test_a_budget_of_nothing_is_refused():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"population_size": 4}, r"population_size must be at least n_elites \+ 2 = 5, got 4"),
+        (
+            {"population_size": 4, "n_elites": 3},
+            r"population_size must be at least n_elites \+ 2 = 5, got 4",
+        ),
         ({"n_elites": 0}, "n_elites must be an integer of at least 1, got 0"),
         ({"generations": -1}, "generations must be an integer of at least 0, got -1"),
         ({"budget": None}, "a search needs an end"),

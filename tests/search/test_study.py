@@ -10,6 +10,7 @@ from small import digits_split, small_resnet
 from hf_biotune import SearchConfig, biotune_search
 from hf_biotune.exceptions import ConfigError, DataError, PartitionError, StudyMismatchError
 from hf_biotune.search import SearchListener, default_training_arguments
+from hf_biotune.search.finalists import confirmations
 from hf_biotune.search.history import fitness_of, was_trained
 
 
@@ -186,7 +187,7 @@ def test_halving_prunes_and_pruned_individuals_do_not_win(search):
 
 
 def test_without_halving_everything_is_trained_to_its_end(search):
-    result = search(replace(SEARCH, halving=False, patience=None))
+    result = search(replace(SEARCH, halving=False, racing=False, patience=None))
     assert set(result.history.state) <= {"complete", "reused"}
     assert set(result.history.epochs) <= {3, 0}
 
@@ -216,9 +217,13 @@ def test_a_budget_of_minutes_ends_the_search(search):
 @pytest.mark.parametrize(("per_individual", "n_finalists"), [(1, 2), (2, 2), (2, 0)])
 def test_the_seconds_are_those_of_every_training_counted_once(search, per_individual, n_finalists):
     result = search(replace(SEARCH, seeds_per_individual=per_individual, n_finalists=n_finalists))
-    seconds = result.history.seconds.sum()
-    for finalist in result.finalists:
-        seconds += sum(run.seconds for run in finalist.fitness.runs[per_individual:])
+    seconds = result.history.seconds.sum() + sum(
+        fitness.seconds for fitness in confirmations(result.study)
+    )
+    further = sum(len(f.fitness.runs) for f in result.finalists) - sum(
+        len(fitness_of(result.study.trials[f.trial]).runs) for f in result.finalists
+    )
+    assert len(confirmations(result.study)) == further
     assert result.seconds == pytest.approx(seconds)
 
 

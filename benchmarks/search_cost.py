@@ -1,0 +1,307 @@
+"""What does a search cost, and what is it worth? The paper's scheme against the default, for real.
+
+    for seed in 0 1 2; do python examples/prepare_demo.py --output demo --seed $seed; done
+    OMP_NUM_THREADS=1 python benchmarks/search_cost.py run --settings digits-100 --variants paper
+    OMP_NUM_THREADS=1 python benchmarks/search_cost.py run --settings digits-100 --variants default
+    python benchmarks/search_cost.py report
+
+EfficientNet-Lite0 with ImageNet weights, on digits, MNIST and solar cells at 32 pixels: on two
+cores, at 64 pixels the paper's 510 trainings alone would take hours for each split. `run` searches,
+then trains the winner with seeds that no search has seen, on all training data, and tests it. Each
+run is kept in `--directory` as soon as it is finished and is not repeated; a search that is killed
+goes on where it was. Costs are seconds of this process on the CPU, with one thread: work of other
+processes slows a search down, but hardly costs it CPU seconds. What it does cost them (caches are
+shared) is seen by a reference training before and after each search.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from search_cost_report import print_report
+from torch import nn
+
+from hf_biotune import BioTuneConfig, SearchConfig, biotune_search, partition
+from hf_biotune.baselines import baseline_config
+from hf_biotune.search import (
+    DataSplits,
+    FineTuner,
+    FitnessEvaluator,
+    SearchListener,
+    SearchResult,
+    StoppingRule,
+    TrialReport,
+    default_training_arguments,
+    load_dataset_splits,
+    resolve_metric,
+)
+from hf_biotune.search.encode import encode_splits
+from hf_biotune.search.models import image_classifier, load_image_processor
+from hf_biotune.search.weights import BaseModelPool
+
+MODEL = "efficientnet-lite0"
+SETTINGS = ("digits-100", "mnist-200", "elpv-256")
+IMAGE_SIZE = 32
+# Of the final trainings: the search has seen others.
+FINAL_SEEDS = tuple(range(1, 11))
+RESULTS = Path(__file__).parent / "results" / "search_cost.json"
+# So many individuals tell what one costs, for the table of levers.
+FEW = {"budget": None, "generations": 1, "n_finalists": 0}
+
+VARIANTS: dict[str, Callable[[], SearchConfig]] = {
+    "paper": SearchConfig.paper,
+    "default": SearchConfig,
+    # What people do by hand: no search, the final trainings alone.
+    "full fine-tuning": SearchConfig,
+    "linear probe": SearchConfig,
+    # One more lever each, from the paper's scheme to the default's.
+    "paper, few": lambda: SearchConfig.paper(**FEW),
+    "+ layout": lambda: SearchConfig.paper(**FEW, memory_layout="auto"),
+    "+ one seed": lambda: SearchConfig.paper(
+        **FEW, memory_layout="auto", seeds_per_individual=1, fold_fraction=1.0
+    ),
+    "+ halving": lambda: SearchConfig(
+        **FEW, surrogate=False, seeded_start=False, memoise=False, patience_from=0.0
+    ),
+    "+ reuse": lambda: SearchConfig(**FEW, surrogate=False, seeded_start=False),
+    "default, few": lambda: SearchConfig(**FEW),
+    # One lever less each.
+    "- layout": lambda: SearchConfig(**FEW, memory_layout="contiguous"),
+    "- one seed": lambda: SearchConfig(**FEW, seeds_per_individual=3),
+    "- halving": lambda: SearchConfig(**FEW, halving=False),
+    "- reuse": lambda: SearchConfig(**FEW, memoise=False),
+    "- surrogate": lambda: SearchConfig(**FEW, surrogate=False),
+    "- seeded start": lambda: SearchConfig(**FEW, seeded_start=False),
+}
+BY_HAND = ("full fine-tuning", "linear probe")
+
+
+@dataclass
+class Run:
+    """One search and its winner's worth.
+
+    Args:
+        setting: name of the data set.
+        split: which images are for training, validation and test.
+        variant: of the search.
+        trainings: in units of a full training, finalists included.
+        epochs: that were trained, finalists included.
+        individuals: that were tried, by state.
+        cpu_seconds: of the search.
+        seconds: of wall time.
+        reference_seconds: on the CPU, of a full fine-tuning without any lever, before and after.
+        validation_score: of the winner, as the search believes it.
+        test_scores: of the winner's final trainings.
+        multipliers: of the winner.
+        memory_layout: of the trainings.
+    """
+
+    setting: str
+    split: int
+    variant: str
+    trainings: float = 0.0
+    epochs: int = 0
+    individuals: dict[str, int] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    seconds: float = 0.0
+    reference_seconds: list[float] = field(default_factory=list)
+    validation_score: float = 0.0
+    test_scores: list[float] = field(default_factory=list)
+    multipliers: dict[str, float] = field(default_factory=dict)
+    memory_layout: str = "channels_last"
+
+
+class Clock(SearchListener):
+    """Counts the seconds of a search on disk, so that those of a killed process count too.
+
+    Args:
+        path: a line for each mark, `[CPU seconds, seconds]` since the one before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last = (time.process_time(), time.perf_counter())
+
+    def mark(self) -> None:
+        """Write down what has passed since the last mark."""
+        now = (time.process_time(), time.perf_counter())
+        passed = [round(n - last, 3) for n, last in zip(now, self._last, strict=True)]
+        self._last = now
+        with self._path.open("a") as file:
+            file.write(json.dumps(passed) + "\n")
+
+    def on_trial_end(self, report: TrialReport) -> None:
+        self.mark()
+
+    def on_finalist(self, number: int, seed: int, score: float) -> None:
+        self.mark()
+
+    def totals(self) -> tuple[float, float]:
+        """CPU seconds and seconds of all sessions."""
+        lines = [json.loads(line) for line in self._path.read_text().splitlines()]
+        return sum(cpu for cpu, _ in lines), sum(wall for _, wall in lines)
+
+
+class Laboratory:
+    """One data set and the model, in memory.
+
+    Args:
+        demo: where `prepare_demo.py` has put them.
+        setting: name of the data set.
+        split: see [`Run`].
+    """
+
+    def __init__(self, demo: Path, setting: str, split: int) -> None:
+        model = str(demo / MODEL)
+        path = demo / (setting if split == 0 else f"{setting}-seed{split}")
+        self.data: DataSplits = encode_splits(
+            load_dataset_splits(str(path)),
+            load_image_processor(model),
+            name=setting,
+            image_size=IMAGE_SIZE,
+        )
+        self.model_init: Callable[[], nn.Module] = image_classifier(model, self.data.label_names)
+        self.metric = resolve_metric("macro_accuracy")
+
+    def search(self, config: SearchConfig, directory: Path, clock: Clock) -> SearchResult:
+        """A search that is kept in a directory."""
+        args = default_training_arguments(str(directory), use_cpu=True)
+        clock.mark()
+        result = biotune_search(
+            self.model_init, self.data.train, self.data.validation, args, config, listener=clock
+        )
+        clock.mark()
+        return result
+
+    def reference_seconds(self) -> float:
+        """CPU seconds of a full fine-tuning to the end, convolutions laid out as torch does."""
+        pool = BaseModelPool(self.model_init)
+        evaluator = FitnessEvaluator(
+            pool,
+            self.data.train,
+            self.data.validation,
+            default_training_arguments(use_cpu=True),
+            self.metric,
+            StoppingRule(patience=None),
+        )
+        config = baseline_config("full fine-tuning", partition(pool.model))
+        started = time.process_time()
+        evaluator.evaluate(config, [0])
+        return round(time.process_time() - started, 2)
+
+    def test(self, config: BioTuneConfig, layout: str, seeds: Sequence[int]) -> list[float]:
+        """Test scores of final trainings on all training data."""
+        tuner = FineTuner(
+            self.model_init,
+            self.data,
+            default_training_arguments(use_cpu=True),
+            self.metric,
+            StoppingRule(),
+            layout,
+        )
+        scores = [tuner.fit(config, seed).test_score for seed in seeds]
+        return [score for score in scores if score is not None]
+
+
+def run(laboratory: Laboratory, run: Run, directory: Path) -> Run:
+    """Search, unless the variant is one of those by hand, then train the winner and test it."""
+    if run.variant in BY_HAND:
+        names = partition(laboratory.model_init())
+        config = baseline_config(run.variant, names)
+    else:
+        config = searched(laboratory, run, directory)
+    run.multipliers = config.lr_multipliers
+    if not is_few(run.variant):
+        run.test_scores = laboratory.test(config, run.memory_layout, FINAL_SEEDS)
+    return run
+
+
+def is_few(variant: str) -> bool:
+    """Whether a variant is about the cost alone."""
+    return variant.endswith("few") or variant[0] in "+-"
+
+
+def searched(laboratory: Laboratory, run: Run, directory: Path) -> BioTuneConfig:
+    """Search, and write down what it cost."""
+    run.reference_seconds = [laboratory.reference_seconds()]
+    clock = Clock(directory / "cpu_seconds.jsonl")
+    result = laboratory.search(VARIANTS[run.variant](), directory, clock)
+    run.cpu_seconds, run.seconds = clock.totals()
+    run.reference_seconds.append(laboratory.reference_seconds())
+    confirmed = [
+        value for key, value in result.study.user_attrs.items() if key.startswith("finalist:")
+    ]
+    run.trainings = result.trainings
+    run.epochs = int(result.history.epochs.sum()) + sum(
+        len(training["curve"]) for fitness in confirmed for training in fitness["runs"]
+    )
+    run.individuals = result.history.state.value_counts().to_dict()
+    run.validation_score = result.best_score
+    run.memory_layout = result.memory_layout
+    return result.best_config
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured with."""
+    packages = ("hf-biotune", "torch", "transformers", "peft", "optuna", "timm", "numpy")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {
+        "versions": {"python": platform.python_version(), **found},
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("--demo", type=Path, default=Path("demo"))
+    parser.add_argument("--directory", type=Path, default=Path("build") / "search_cost")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--splits", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["paper", "default"])
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    if arguments.command == "report":
+        paths = sorted(arguments.directory.glob("*.json"))
+        report = {"machine": machine(), "runs": [json.loads(path.read_text()) for path in paths]}
+        print_report(report["runs"])
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+        return
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for setting in arguments.settings:
+        for split in arguments.splits:
+            for variant in arguments.variants:
+                run_once(arguments, setting, split, variant)
+
+
+def run_once(arguments: argparse.Namespace, setting: str, split: int, variant: str) -> None:
+    """One run, unless its result is there."""
+    name = f"{setting}-split{split}-{variant.replace(' ', '_')}"
+    path: Path = arguments.directory / f"{name}.json"
+    if path.exists():
+        return
+    directory: Path = arguments.directory / name
+    directory.mkdir(parents=True, exist_ok=True)
+    laboratory = Laboratory(arguments.demo, setting, split)
+    finished = run(laboratory, Run(setting, split, variant), directory)
+    path.write_text(json.dumps(asdict(finished), indent=1) + "\n")
+    print(json.dumps(asdict(finished)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

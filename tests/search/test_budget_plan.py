@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import optuna
+import pytest
+
+from hf_biotune import SearchConfig
+from hf_biotune.search import Budget
+from hf_biotune.search.budget_plan import plan_budget, population_of
+from hf_biotune.search.spending import wall_seconds
+
+
+def test_a_large_budget_gets_the_published_population():
+    assert population_of(100, SearchConfig()) == (10, 3)
+
+
+def test_a_small_budget_gets_a_small_population_that_still_breeds():
+    assert population_of(6, SearchConfig()) == (4, 1)
+    plan = plan_budget(SearchConfig(budget=6), epochs=15)
+    assert plan.individuals > plan.population_size
+    assert plan.generations == 1
+
+
+def test_sizes_that_the_user_set_are_left_alone():
+    assert population_of(6, SearchConfig(population_size=20, n_elites=7)) == (20, 7)
+    assert population_of(6, SearchConfig(n_elites=6)) == (8, 6)
+    assert population_of(100, SearchConfig(population_size=3)) == (3, 1)
+
+
+def test_the_papers_plan_is_the_published_one():
+    plan = plan_budget(SearchConfig.paper(), epochs=30)
+    assert (plan.population_size, plan.n_elites, plan.generations) == (10, 3, 10)
+    assert plan.individuals == 10 + 10 * (3 + 6 + 7)  # elites are scored again on the new fold
+    assert (plan.rung, plan.n_finalists, plan.trainings) == (0, 0, None)
+
+
+def test_a_budget_of_time_is_planned_when_a_fine_tuning_has_been_measured():
+    search = SearchConfig(budget="30m")
+    assert plan_budget(search, epochs=15).individuals is None
+    measured = plan_budget(search, epochs=15, seconds_per_fine_tuning=120.0)
+    assert measured.trainings == pytest.approx(30 * 60 / (120 * 0.75))
+    assert measured.individuals > 0
+
+
+def test_a_multiple_of_one_fine_tuning_is_planned_before_it_is_measured():
+    trainings = Budget.parse("3x").in_trainings()
+    assert trainings == pytest.approx(4.0)  # most individuals cost less than full fine-tuning
+    assert plan_budget(SearchConfig(budget="3x"), epochs=15).trainings == trainings
+
+
+def test_the_confirmation_of_finalists_is_reserved():
+    few = plan_budget(SearchConfig(budget=20, n_finalists=1), epochs=15)
+    many = plan_budget(SearchConfig(budget=20, n_finalists=5), epochs=15)
+    assert (few.reserved, many.reserved) == (1.0, 5.0)
+    assert few.individuals > many.individuals
+
+
+def test_a_plan_says_in_words_what_it_is():
+    text = str(plan_budget(replace(SearchConfig(), budget=Budget(trainings=40)), epochs=15))
+    assert "population 10 with 3 elites; halving after epoch 5; 3 finalists" in text
+
+
+def test_wall_time_counts_workers_once_and_pauses_not_at_all():
+    start = datetime(2026, 1, 1)
+
+    def trial(begin: float, end: float) -> optuna.trial.FrozenTrial:
+        created = optuna.create_trial(value=0.0)
+        created.datetime_start = start + timedelta(seconds=begin)
+        created.datetime_complete = start + timedelta(seconds=end)
+        return created
+
+    assert wall_seconds([trial(0, 10), trial(5, 12), trial(100, 103), trial(1, 2)]) == 15.0
+    assert wall_seconds([]) == 0.0
