@@ -78,7 +78,7 @@ VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "default, few": lambda: SearchConfig(**FEW),
     # One lever less each.
     "- layout": lambda: SearchConfig(**FEW, memory_layout="contiguous"),
-    "- one seed": lambda: SearchConfig(**FEW, seeds_per_individual=3),
+    "- racing": lambda: SearchConfig(**FEW, racing=False, seeds_per_individual=3),
     "- halving": lambda: SearchConfig(**FEW, halving=False),
     "- reuse": lambda: SearchConfig(**FEW, memoise=False),
     "- surrogate": lambda: SearchConfig(**FEW, surrogate=False),

@@ -7,11 +7,13 @@ import optuna
 import pytest
 from small import digits_split, small_resnet
 
-from hf_biotune import SearchConfig, biotune_search
+from hf_biotune import BioTuneConfig, SearchConfig, biotune_search
+from hf_biotune.evolution import plan_of
 from hf_biotune.exceptions import ConfigError, DataError, PartitionError, StudyMismatchError
 from hf_biotune.search import SearchListener, default_training_arguments
 from hf_biotune.search.finalists import confirmations
-from hf_biotune.search.history import fitness_of, was_trained
+from hf_biotune.search.history import fitness_of, spent_trainings, was_trained
+from hf_biotune.search.scoring import Scorer
 
 
 def arguments(directory=None, **overrides):
@@ -311,3 +313,93 @@ def test_listeners_hear_of_every_individual_and_the_share_spent_grows(search):
     assert shares == sorted(shares)
     best = [report.best_score for report in heard.reports if not math.isnan(report.best_score)]
     assert best == sorted(best)
+
+
+def test_an_individual_that_takes_the_lead_gets_further_seeds(search):
+    result = search(replace(SEARCH, generations=3, seeds=(1, 2, 3)))
+    trained = [trial for trial in result.study.trials if was_trained(trial)]
+    raced = [trial for trial in trained if len(fitness_of(trial).runs) > 1]
+    assert raced
+    for trial in raced:
+        first, *further = fitness_of(trial).runs
+        before = [fitness_of(t).score for t in trained if t.number < trial.number]
+        assert len(before) >= 3
+        assert first.score > max(before)
+        assert [run.seed for run in further] == [2, 3][: len(further)]
+        assert trial.value == fitness_of(trial).score
+
+
+def test_without_racing_individuals_get_one_seed_and_finalists_get_all(search):
+    result = search(replace(SEARCH, generations=3, seeds=(1, 2, 3), racing=False))
+    trained = [trial for trial in result.study.trials if was_trained(trial)]
+    assert {len(fitness_of(trial).runs) for trial in trained} == {1}
+    assert {len(finalist.fitness.runs) for finalist in result.finalists} == {3}
+
+
+def test_what_was_halved_before_is_halved_again_at_no_cost(search):
+    result = search(replace(SEARCH, generations=2))
+    halved = next(t for t in result.study.trials if t.state == optuna.trial.TrialState.PRUNED)
+    scorer = Scorer(result.study, None, [], SEARCH, SearchListener(), result.kept)
+    config = BioTuneConfig(lr_multipliers=halved.user_attrs["lr_multipliers"])
+    assert scorer.scored_before(plan_of(halved), config).number == halved.number
+    assert scorer.scored_before(replace(plan_of(halved), fold=1), config) is None
+    again = result.study.ask()
+    assert scorer.reuse(again, halved) == fitness_of(halved)
+    result.study.tell(again, state=optuna.trial.TrialState.PRUNED)
+    repeated = result.study.trials[again.number]
+    assert repeated.intermediate_values == halved.intermediate_values
+    assert spent_trainings([repeated]) == 0.0
+
+
+def test_a_search_says_what_it_intends_and_what_it_did(search):
+    class Hear(SearchListener):
+        def on_plan(self, plan):
+            self.plan = plan
+
+    heard = Hear()
+    result = search(replace(SEARCH, generations=2), listener=heard)
+    report = result.budget_report
+    assert heard.plan.individuals == report.individuals == len(result.history) == 5 + 2 * (2 + 4)
+    assert heard.plan.generations == report.generations == 2
+    states = result.history.state.value_counts()
+    assert (report.halved, report.reused) == (states["pruned"], states.get("reused", 0))
+    assert report.confirmed == len(confirmations(result.study))
+    assert f"{report.individuals} individuals in 2 generations" in str(report)
+
+
+def test_a_multiple_of_one_full_fine_tuning_ends_the_search(search):
+    config = replace(SEARCH, budget="3x", generations=None, population_size=None, n_elites=None)
+    result = search(config)
+    full = fitness_of(result.study.trials[1]).runs[0]  # after the linear probe
+    limit = 3 * full.seconds / full.epochs * 3
+    *_, last = result.history.seconds
+    assert result.history.seconds.sum() - last < limit
+    assert result.budget_report.plan.population_size == 4
+
+
+def test_a_small_budget_is_continued_with_its_population_by_a_larger_one(search, tmp_path):
+    small = replace(SEARCH, budget=4, generations=None, population_size=None, n_elites=None)
+    first = search(small, directory=tmp_path)
+    more = search(replace(small, budget=8), directory=tmp_path)
+    assert more.budget_report.plan.population_size == first.budget_report.plan.population_size == 4
+    assert len(more.history) > len(first.history)
+
+
+@pytest.mark.slow
+def test_a_search_interrupted_among_its_finalists_ends_as_the_uninterrupted_one(search, tmp_path):
+    class StopAtFinalist(SearchListener):
+        def __init__(self):
+            self.count = 0
+
+        def on_finalist(self, number, seed, score):
+            self.count += seed != 1
+            if self.count == 2:
+                raise KeyboardInterrupt
+
+    config = replace(SEARCH, seeds=(1, 2, 3), n_finalists=3, generations=0, population_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        search(config, directory=tmp_path, listener=StopAtFinalist())
+    resumed, uninterrupted = search(config, directory=tmp_path), search(config)
+    assert [f.scores for f in resumed.finalists] == [f.scores for f in uninterrupted.finalists]
+    assert resumed.trainings == uninterrupted.trainings
+    assert resumed.best_trial == uninterrupted.best_trial
