@@ -17,18 +17,15 @@ shared) is seen by a reference training before and after each search.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import optuna
 import torch
+from environment import machine, versions
 from search_cost_report import print_report
 from torch import nn
 
@@ -47,6 +44,7 @@ from hf_biotune.search import (
     resolve_metric,
 )
 from hf_biotune.search.encode import encode_splits
+from hf_biotune.search.finalists import confirmations
 from hf_biotune.search.models import image_classifier, load_image_processor
 from hf_biotune.search.weights import BaseModelPool
 
@@ -71,7 +69,7 @@ VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "+ one seed": lambda: SearchConfig.paper(
         **FEW, memory_layout="auto", seeds_per_individual=1, fold_fraction=1.0
     ),
-    "+ halving": lambda: SearchConfig(
+    "+ halving, racing": lambda: SearchConfig(
         **FEW, surrogate=False, seeded_start=False, memoise=False, patience_from=0.0
     ),
     "+ reuse": lambda: SearchConfig(**FEW, surrogate=False, seeded_start=False),
@@ -239,29 +237,13 @@ def searched(laboratory: Laboratory, run: Run, directory: Path) -> BioTuneConfig
     result = laboratory.search(VARIANTS[run.variant](), directory, clock)
     run.cpu_seconds, run.seconds = clock.totals()
     run.reference_seconds.append(laboratory.reference_seconds())
-    confirmed = [
-        value for key, value in result.study.user_attrs.items() if key.startswith("finalist:")
-    ]
     run.trainings = result.trainings
-    run.epochs = int(result.history.epochs.sum()) + sum(
-        len(training["curve"]) for fitness in confirmed for training in fitness["runs"]
-    )
+    run.epochs = int(result.history.epochs.sum())
+    run.epochs += sum(fitness.epochs for fitness in confirmations(result.study))
     run.individuals = result.history.state.value_counts().to_dict()
     run.validation_score = result.best_score
     run.memory_layout = result.memory_layout
     return result.best_config
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured with."""
-    packages = ("hf-biotune", "torch", "transformers", "peft", "optuna", "timm", "numpy")
-    found = {package: importlib.metadata.version(package) for package in packages}
-    return {
-        "versions": {"python": platform.python_version(), **found},
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
 
 
 def main() -> None:
@@ -276,7 +258,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "report":
         paths = sorted(arguments.directory.glob("*.json"))
-        report = {"machine": machine(), "runs": [json.loads(path.read_text()) for path in paths]}
+        report = {
+            "versions": versions("hf-biotune", "torch", "transformers", "peft", "optuna", "timm"),
+            "machine": machine(),
+            "runs": [json.loads(path.read_text()) for path in paths],
+        }
         print_report(report["runs"])
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The tables of `search_cost.py`: what each preset costs and finds, and what each lever is worth."""
+"""The tables of `search_cost.py`: what presets cost and find, and what each lever is worth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 from scipy import stats
 
 # One more lever each, from the paper's scheme to the default's; one less each, from the default's.
-CUMULATIVE = ("paper, few", "+ layout", "+ one seed", "+ halving", "+ reuse", "default, few")
+CUMULATIVE = (
+    "paper, few",
+    "+ layout",
+    "+ one seed",
+    "+ halving, racing",
+    "+ reuse",
+    "default, few",
+)
 ALONE = ("- layout", "- racing", "- halving", "- reuse", "- surrogate", "- seeded start")
 Run = Mapping[str, Any]
 
@@ -33,7 +40,7 @@ def print_report(runs: Sequence[Run]) -> None:
 
 
 def _print_presets(variants: Mapping[str, Mapping[int, Run]]) -> None:
-    print(f"  {'variant':<18} {'splits':>6} {'trainings':>9} {'epochs':>7} {'CPU s':>8} {'test':>7}")
+    print(f"  {'variant':<18} splits trainings  epochs    CPU s    test")
     for variant, splits in variants.items():
         tested = [float(np.mean(run["test_scores"])) for run in splits.values() if _tested(run)]
         if tested:
@@ -56,7 +63,7 @@ def _print_comparison(paper: Mapping[int, Run], default: Mapping[int, Run]) -> N
         float(np.mean(default[split]["test_scores"]) - np.mean(paper[split]["test_scores"]))
         for split in common
     ]
-    print(f"  ratio of CPU seconds on {len(common)} splits: {np.mean(ratios):.1f} ({_list(ratios)})")
+    print(f"  CPU seconds, ratio on {len(common)} splits: {np.mean(ratios):.1f} ({_list(ratios)})")
     print(f"  in reference trainings: {np.mean(relative):.1f} ({_list(relative)})")
     print(f"  default - paper, test score: {np.mean(gains):+.4f} {_interval(gains)}")
 
