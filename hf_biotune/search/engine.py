@@ -28,10 +28,12 @@ from .data import EncodedSplit
 from .finalists import best_of, confirmations, finalists_of
 from .fitness import FitnessEvaluator, StoppingRule
 from .folds import Split, folds
+from .gradients import relative_gradient_norms
 from .history import (
     FITNESS_KEY,
     MULTIPLIERS_KEY,
     REUSED_KEY,
+    START_KEY,
     finished_trials,
     fitness_of,
     history_of,
@@ -50,7 +52,7 @@ from .samplers import sampler_of
 from .scoring import Scorer
 from .search_config import SearchConfig
 from .spending import Spending
-from .starts import full_fine_tuning, starting_points
+from .starts import full_fine_tuning, starts_of
 from .weights import BaseModelPool
 
 LAYOUT_KEY = "memory_layout"
@@ -152,11 +154,11 @@ class SearchEngine:
             self._study.set_user_attr(SIZES_KEY, population_of(trainings, self._search))
         size, n_elites = self._study.user_attrs[SIZES_KEY]
         self._search = replace(self._search, population_size=size, n_elites=n_elites)
-        points = list(starting_points(self._partition).values())
-        self._starts = points[:size] if self._search.seeded_start else []
+        self._starts = dict(list(self._seeded_individuals().items())[:size])
         scheme = Scheme(size, n_elites, len(self._folds))
-        self._sampler = sampler_of(self._search, scheme, self._partition.names, self._starts)
-        self._study.sampler = self._sampler
+        self._study.sampler = sampler_of(
+            self._search, scheme, self._partition.names, list(self._starts.values())
+        )
         self._spending = Spending(
             self._search, scheme, len(self._partition), self._evaluator.epochs
         )
@@ -177,6 +179,24 @@ class SearchEngine:
         """What the budget is going to be spent on, as far as it is known how far it goes."""
         seconds = self._spending.seconds_per_fine_tuning(finished_trials(self._study))
         return plan_budget(self._search, self._evaluator.epochs, seconds)
+
+    def _seeded_individuals(self) -> dict[str, Genotype]:
+        """What people try by hand, by name."""
+        if not self._search.seeded_start:
+            return {}
+        evaluator, search = self._evaluator, self._search
+
+        def ratios() -> dict[str, float]:
+            return relative_gradient_norms(
+                evaluator.pool,
+                self._partition,
+                evaluator.train.view(self._folds[0].train),
+                evaluator.args,
+                seed=search.seeds[0],
+                norm_statistics=search.norm_statistics,
+            )
+
+        return starts_of(self._study, self._partition, ratios)
 
     def _fail_orphans(self) -> None:
         """What a killed process was training is trained again, with the same genes."""
@@ -211,6 +231,8 @@ class SearchEngine:
             self._listener.on_trial_begin(trial.number, plan.generation, plan.role)
             config = self._phenotypes.config_of(genotype)
             trial.set_user_attr(MULTIPLIERS_KEY, config.lr_multipliers)
+            if plan.role == "initial" and plan.slot < len(self._starts):
+                trial.set_user_attr(START_KEY, list(self._starts)[plan.slot])
             earlier = self._scorer.scored_before(plan, config)
             if earlier is not None:
                 fitness = self._scorer.reuse(trial, earlier)

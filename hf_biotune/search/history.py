@@ -17,6 +17,7 @@ from .fitness import FitnessResult
 FITNESS_KEY = "fitness"
 MULTIPLIERS_KEY = "lr_multipliers"
 REUSED_KEY = "reused_from"
+START_KEY = "start"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -55,7 +56,8 @@ def own_seconds(trial: FrozenTrial) -> float:
 def history_of(study: optuna.Study, partition: Partition) -> pd.DataFrame:
     """One row per trial that has an end, oldest first.
 
-    Columns: `trial`, `generation`, `fold`, `role`, `parents`, `state` (complete, pruned, reused,
+    Columns: `trial`, `generation`, `fold`, `role`, `start` (the name of a seeded individual, such
+    as "linear probe", else empty), `parents`, `state` (complete, pruned, reused,
     failed), `score`, `score_std`, `epochs`, `trainings`, `seconds`, `trained_parameters`, `key`,
     `freezing_threshold`, and for each block `importance:<block>` and `multiplier:<block>` (NaN if
     frozen). Costs of reused trials are 0.
@@ -77,6 +79,7 @@ def _row(trial: FrozenTrial, partition: Partition) -> dict[str, Any]:
         "generation": plan.generation,
         "fold": plan.fold,
         "role": plan.role,
+        "start": trial.user_attrs.get(START_KEY, ""),
         "parents": list(plan.parents),
         **_outcome(trial),
         "key": genotype.key,

@@ -51,7 +51,8 @@ class SearchConfig:
         halving: whether a training stops after a third of its epochs unless it is then among the
             best third of its fold. Default: `True`.
         seeded_start: whether the first generation holds what people try by hand: linear probe,
-            full fine-tuning, last half. Default: `True`.
+            full fine-tuning, last half, and rates by relative gradient norms (see
+            [`gradient_informed`]), which cost a few batches. Default: `True`.
         sampler: who chooses the genotypes: `"biotune"` (evolution, the default), or one to compare
             it with on the same space, budget and folds: `"random"`, `"tpe"`, `"cmaes"`, `"gp"`,
             `"nsgaii"`, or a sampler of Optuna. A seeded start holds for all of them; `n_elites` and

@@ -5,8 +5,16 @@ With them the result can't be worse, by validation score, than the habits it rep
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import optuna
+
 from ..blocks import Partition
-from ..genotype import Genotype
+from ..genotype import MAXIMUM_MULTIPLIER, MINIMUM_MULTIPLIER, Genotype
+
+STARTS_KEY = "starts"
 
 
 def linear_probe(partition: Partition) -> dict[str, float]:
@@ -24,24 +32,82 @@ def last_half(partition: Partition) -> dict[str, float]:
     return dict.fromkeys(partition.names[len(partition) // 2 :], 1.0)
 
 
-def starting_points(partition: Partition) -> dict[str, Genotype]:
+def gradient_informed(ratios: Mapping[str, float]) -> dict[str, float]:
+    """Blocks whose gradients are large for their weights learn fast, the weakest are frozen.
+
+    A block's multiplier is the square root of its ratio relative to the median block's, at most 10;
+    a block for which it is 0.1 or less is frozen. AutoRGN divides by the maximum and takes no root:
+    a new head, whose ratio is often a hundred times the median, would leave every other block
+    without a rate.
+
+    Args:
+        ratios: of the norms of gradient and weights, by block; see [`relative_gradient_norms`].
+
+    Returns:
+        Nothing if a ratio is not a number, or if most are 0.
+
+    Example:
+        >>> gradient_informed({"stem": 0.0, "body": 0.1, "top": 0.1, "head": 40.0, "tail": 0.001})
+        {'body': 1.0, 'top': 1.0, 'head': 10.0}
+
+    Source: Lee et al., arXiv 2210.11466 (AutoRGN), with the changes above.
+    """
+    values = np.array(list(ratios.values()))
+    reference = float(np.median(values))
+    if np.isnan(values).any() or not 0.0 < reference < math.inf:
+        return {}
+    multipliers = {name: math.sqrt(ratio / reference) for name, ratio in ratios.items()}
+    return {
+        name: min(multiplier, MAXIMUM_MULTIPLIER)
+        for name, multiplier in multipliers.items()
+        if multiplier > MINIMUM_MULTIPLIER
+    }
+
+
+def starting_points(
+    partition: Partition, ratios: Mapping[str, float] | None = None
+) -> dict[str, Genotype]:
     """The seeded individuals by name, without duplicates.
 
     Args:
         partition: the model's blocks.
+        ratios: for [`gradient_informed`]. Default: without this individual.
 
     Returns:
-        `{"linear probe": ..., "full fine-tuning": ..., "last half": ...}`; of methods that are the
-        same for a model of few blocks, the first.
+        `{"linear probe": ..., "full fine-tuning": ..., "last half": ..., "gradient-informed":
+        ...}`; of methods that are the same, the first.
     """
     methods = {
-        "linear probe": linear_probe,
-        "full fine-tuning": full_fine_tuning,
-        "last half": last_half,
+        "linear probe": linear_probe(partition),
+        "full fine-tuning": full_fine_tuning(partition),
+        "last half": last_half(partition),
+        "gradient-informed": gradient_informed(ratios or dict.fromkeys(partition.names, 0.0)),
     }
     found: dict[str, Genotype] = {}
-    for name, method in methods.items():
-        genotype = Genotype.from_multipliers(method(partition), partition)
+    for name, multipliers in methods.items():
+        if not multipliers:
+            continue
+        genotype = Genotype.from_multipliers(multipliers, partition)
         if genotype not in found.values():
             found[name] = genotype
     return found
+
+
+def starts_of(
+    study: optuna.Study, partition: Partition, ratios: Callable[[], Mapping[str, float]]
+) -> dict[str, Genotype]:
+    """The starting points of a study, found once and kept in it.
+
+    Another machine, or another number of threads, may give gradients other last bits; a resumed
+    search must begin with the same genes.
+
+    Args:
+        study: of a search.
+        partition: the model's blocks.
+        ratios: measures what [`gradient_informed`] takes; called if the study has no starts yet.
+    """
+    if STARTS_KEY not in study.user_attrs:
+        found = starting_points(partition, ratios())
+        study.set_user_attr(STARTS_KEY, {name: g.to_dict() for name, g in found.items()})
+    stored = study.user_attrs[STARTS_KEY]
+    return {name: Genotype.from_dict(genotype) for name, genotype in stored.items()}

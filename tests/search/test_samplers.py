@@ -48,10 +48,10 @@ def test_every_sampler_searches_the_same_space_with_the_same_number_of_trainings
     theirs = search(digits_train, digits_validation, sampler=sampler).history
     assert len(theirs) == len(evolved)
     assert theirs.fold.tolist() == evolved.fold.tolist()
-    assert theirs.role.tolist() == ["initial"] * 3 + ["sampled"] * 3
+    assert theirs.role.tolist() == ["initial"] * 4 + ["sampled"] * 2
     genes = [name for name in evolved if name.startswith(("importance:", "freezing_threshold"))]
-    assert (theirs[genes].iloc[:3] == evolved[genes].iloc[:3]).all().all()
-    assert (theirs[genes].iloc[3:] != evolved[genes].iloc[3:]).all().all()
+    assert (theirs[genes].iloc[:4] == evolved[genes].iloc[:4]).all().all()
+    assert (theirs[genes].iloc[4:] != evolved[genes].iloc[4:]).all().all()
     assert ((theirs[genes] >= 0) & (theirs[genes] <= 1)).all().all()
 
 

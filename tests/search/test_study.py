@@ -86,8 +86,11 @@ def test_a_search_finds_the_best_of_what_it_tried(search):
     assert result.best_config.lr_multipliers == decoded
 
 
-def test_the_first_three_individuals_are_what_people_try_by_hand(search):
+def test_the_first_individuals_are_what_people_try_by_hand(search):
     history = search().history
+    starts = ["linear probe", "full fine-tuning", "last half", "gradient-informed", ""]
+    assert history.start.tolist()[:5] == starts
+    assert set(history.start[5:]) == {""}
     multipliers = history[[f"multiplier:{name}" for name in ("stem", "layer3", "head")]]
     assert multipliers.iloc[0].isna().tolist() == [True, True, False]  # linear probe
     assert multipliers.iloc[1].tolist() == [1.0, 1.0, 1.0]  # full fine-tuning
@@ -403,3 +406,15 @@ def test_a_search_interrupted_among_its_finalists_ends_as_the_uninterrupted_one(
     assert [f.scores for f in resumed.finalists] == [f.scores for f in uninterrupted.finalists]
     assert resumed.trainings == uninterrupted.trainings
     assert resumed.best_trial == uninterrupted.best_trial
+
+
+def test_a_resumed_search_does_not_measure_gradients_again(search, tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        search(directory=tmp_path, listener=StopAt(0))
+
+    def measured_again(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr("hf_biotune.search.engine.relative_gradient_norms", measured_again)
+    history = search(replace(SEARCH, generations=0), directory=tmp_path).history
+    assert "gradient-informed" in set(history.start)
