@@ -70,7 +70,7 @@ Cpu = Annotated[bool, typer.Option("--cpu", help="Don't use a GPU.", rich_help_p
 Budget = Annotated[
     str | None,
     typer.Option(
-        help="12 (trainings), 30m, 2h, or 3x (full fine-tunings). Default: 40; the paper preset "
+        help="12 (trainings), 30m, 2h, or 3x (full fine-tunings). Default: 20; the paper preset "
         "ends by itself.",
         rich_help_panel=_SEARCH,
     ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..exceptions import ConfigError
 
 # Seconds of an average training in units of a full fine-tuning's: what is frozen costs less.
-RELATIVE_SECONDS = 0.75
+RELATIVE_SECONDS = 0.7
 
 
 @dataclass(frozen=True)

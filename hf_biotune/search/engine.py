@@ -22,7 +22,7 @@ from ..evolution import Scheme, plan_of, suggest_genotype
 from ..exceptions import ConfigError
 from ..genotype import Genotype
 from .adapter_store import AdapterDirectory, AdapterMemory, AdapterStore
-from .budget_plan import BudgetPlan, plan_budget, population_of, report_of
+from .budget_plan import BudgetPlan, n_finalists_of, plan_budget, population_of, report_of
 from .contenders import contenders
 from .data import EncodedSplit
 from .finalists import best_of, confirmations, finalists_of
@@ -57,7 +57,7 @@ from .weights import BaseModelPool
 
 LAYOUT_KEY = "memory_layout"
 ADAPTERS_NAME = "adapters"
-SIZES_KEY = "population_size, n_elites"
+SIZES_KEY = "population_size, n_elites, seconds_per_fine_tuning"
 
 
 class SearchEngine:
@@ -149,11 +149,18 @@ class SearchEngine:
 
     def _fit_to_budget(self) -> None:
         """Give the population the size that it has in the study, or that fits the budget."""
+        budget = self._search.parsed_budget
         if SIZES_KEY not in self._study.user_attrs:
-            trainings = self._search.parsed_budget.in_trainings(self._seconds_per_fine_tuning())
-            self._study.set_user_attr(SIZES_KEY, population_of(trainings, self._search))
-        size, n_elites = self._study.user_attrs[SIZES_KEY]
-        self._search = replace(self._search, population_size=size, n_elites=n_elites)
+            seconds = self._seconds_per_fine_tuning()
+            sizes = population_of(budget.in_trainings(seconds), self._search)
+            self._study.set_user_attr(SIZES_KEY, [*sizes, seconds])
+        size, n_elites, seconds = self._study.user_attrs[SIZES_KEY]
+        self._search = replace(
+            self._search,
+            population_size=size,
+            n_elites=n_elites,
+            n_finalists=n_finalists_of(budget.in_trainings(seconds), self._search),
+        )
         self._starts = dict(list(self._seeded_individuals().items())[:size])
         scheme = Scheme(size, n_elites, len(self._folds))
         self._study.sampler = sampler_of(

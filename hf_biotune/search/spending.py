@@ -67,7 +67,8 @@ class Spending:
         seconds = self._seconds_of(trials)
         per_training = seconds / spent if spent else 0.0
         # However small the budget, half of it is for trying.
-        left = max(limit - reserved_trainings(self._search) * per_training, limit / 2)
+        reserved = reserved_trainings(None, self._search) * per_training
+        left = max(limit - reserved, limit / 2)
         return seconds / left
 
     def has_left(

@@ -40,21 +40,28 @@ def test_a_budget_of_time_is_planned_when_a_fine_tuning_has_been_measured():
     search = SearchConfig(budget="30m")
     assert plan_budget(search, epochs=15).individuals is None
     measured = plan_budget(search, epochs=15, seconds_per_fine_tuning=120.0)
-    assert measured.trainings == pytest.approx(30 * 60 / (120 * 0.75))
+    assert measured.trainings == pytest.approx(30 * 60 / (120 * 0.7))
     assert measured.individuals > 0
 
 
 def test_a_multiple_of_one_fine_tuning_is_planned_before_it_is_measured():
     trainings = Budget.parse("3x").in_trainings()
-    assert trainings == pytest.approx(4.0)  # most individuals cost less than full fine-tuning
+    assert trainings == pytest.approx(3 / 0.7)  # most individuals cost less than full fine-tuning
     assert plan_budget(SearchConfig(budget="3x"), epochs=15).trainings == trainings
 
 
 def test_the_confirmation_of_finalists_is_reserved():
-    few = plan_budget(SearchConfig(budget=20, n_finalists=1), epochs=15)
-    many = plan_budget(SearchConfig(budget=20, n_finalists=5), epochs=15)
+    few = plan_budget(SearchConfig(budget=25, n_finalists=1), epochs=15)
+    many = plan_budget(SearchConfig(budget=25, n_finalists=5), epochs=15)
     assert (few.reserved, many.reserved) == (1.0, 5.0)
     assert few.individuals > many.individuals
+
+
+def test_a_small_budget_confirms_two_finalists_and_never_more_than_were_asked_for():
+    assert plan_budget(SearchConfig(budget=6), epochs=15).n_finalists == 2
+    assert plan_budget(SearchConfig(budget=6, n_finalists=1), epochs=15).n_finalists == 1
+    assert plan_budget(SearchConfig(budget=6, n_finalists=0), epochs=15).n_finalists == 0
+    assert plan_budget(SearchConfig(budget=20), epochs=15).n_finalists == 3
 
 
 def test_a_plan_says_in_words_what_it_is():

@@ -81,4 +81,4 @@ def test_overrides_of_the_paper_preset_win():
 
 
 def test_a_configuration_is_plain_json():
-    assert json.loads(json.dumps(SearchConfig().to_dict()))["budget"] == "40 trainings"
+    assert json.loads(json.dumps(SearchConfig().to_dict()))["budget"] == "20 trainings"
