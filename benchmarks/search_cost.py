@@ -44,6 +44,7 @@ from hf_biotune.search import (
     resolve_metric,
 )
 from hf_biotune.search.encode import encode_splits
+from hf_biotune.search.execution import Execution
 from hf_biotune.search.finalists import confirmations
 from hf_biotune.search.models import image_classifier, load_image_processor
 from hf_biotune.search.weights import BaseModelPool
@@ -56,6 +57,9 @@ FINAL_SEEDS = tuple(range(1, 11))
 RESULTS = Path(__file__).parent / "results" / "search_cost.json"
 # So many individuals tell what one costs, for the table of levers.
 FEW = {"budget": None, "generations": 1, "n_finalists": 0}
+# Memory layout, precision and optimizer kernel: by measurement, or none of it.
+MEASURED = {"memory_layout": "auto", "precision": "auto", "fused_optimizer": "auto"}
+PLAIN = {"memory_layout": "contiguous", "precision": "fp32", "fused_optimizer": False}
 
 VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "paper": SearchConfig.paper,
@@ -65,9 +69,9 @@ VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "linear probe": SearchConfig,
     # One more lever each, from the paper's scheme to the default's.
     "paper, few": lambda: SearchConfig.paper(**FEW),
-    "+ layout": lambda: SearchConfig.paper(**FEW, memory_layout="auto"),
+    "+ layout": lambda: SearchConfig.paper(**FEW, **MEASURED),
     "+ one seed": lambda: SearchConfig.paper(
-        **FEW, memory_layout="auto", seeds_per_individual=1, fold_fraction=1.0
+        **FEW, **MEASURED, seeds_per_individual=1, fold_fraction=1.0
     ),
     "+ halving, racing": lambda: SearchConfig(
         **FEW, surrogate=False, seeded_start=False, memoise=False, patience_from=0.0
@@ -75,7 +79,7 @@ VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "+ reuse": lambda: SearchConfig(**FEW, surrogate=False, seeded_start=False),
     "default, few": lambda: SearchConfig(**FEW),
     # One lever less each.
-    "- layout": lambda: SearchConfig(**FEW, memory_layout="contiguous"),
+    "- layout": lambda: SearchConfig(**FEW, **PLAIN),
     "- racing": lambda: SearchConfig(**FEW, racing=False, seeds_per_individual=3),
     "- halving": lambda: SearchConfig(**FEW, halving=False),
     "- reuse": lambda: SearchConfig(**FEW, memoise=False),
@@ -206,7 +210,7 @@ class Laboratory:
             default_training_arguments(use_cpu=True),
             self.metric,
             StoppingRule(),
-            layout,
+            Execution(layout),
         )
         scores = [tuner.fit(config, seed).test_score for seed in seeds]
         return [score for score in scores if score is not None]
@@ -242,7 +246,7 @@ def searched(laboratory: Laboratory, run: Run, directory: Path) -> BioTuneConfig
     run.epochs += sum(fitness.epochs for fitness in confirmations(result.study))
     run.individuals = result.history.state.value_counts().to_dict()
     run.validation_score = result.best_score
-    run.memory_layout = result.memory_layout
+    run.memory_layout = result.execution.memory_layout
     return result.best_config
 
 

@@ -28,6 +28,7 @@ from .search import (
     biotune_search,
     resolve_metric,
 )
+from .search.execution import precision_of
 from .search.models import AUTO_CLASSES, IMAGE_TASK
 
 COMPARED = ("linear probe", "full fine-tuning")
@@ -123,7 +124,7 @@ def tune(
         args,
         resolve_metric(search.metric, search.greater_is_better),
         StoppingRule(search.patience, search.patience_from),
-        result.memory_layout,
+        result.execution,
     )
     runs = _final_runs(methods, tuner, seeds, listener)
     comparison = compare_runs(runs, methods, result, args)
@@ -273,7 +274,8 @@ def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) 
         "schedule": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
         "training seeds": ", ".join(map(str, search.seeds)),
         "seed of the evolution": str(search.seed),
-        "device": f"{args.device}, {result.memory_layout} convolutions",
+        "device": str(args.device),
+        "computed": f"{result.execution}; final trainings {precision_of(args)}",
         "versions": f"Python {platform.python_version()}, {versions}",
     }
 

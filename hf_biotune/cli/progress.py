@@ -13,7 +13,9 @@ from rich.text import Text
 
 from hf_biotune.blocks import Partition
 from hf_biotune.search import Budget, BudgetPlan, SearchListener, TrialReport
+from hf_biotune.search.execution import Execution
 from hf_biotune.search.fitness import EpochRecord
+from hf_biotune.search.race import TRAINING_STEP, Timing
 
 
 @contextmanager
@@ -45,6 +47,9 @@ class PlainProgress(SearchListener):
         self._console = console
         self._names: Sequence[str] = ()
         self._started = time.monotonic()
+
+    def on_execution(self, execution: Execution, timings: Sequence[Timing]) -> None:
+        self._line(f"computed with {execution}{_gain(execution, timings)}")
 
     def on_search_begin(self, partition: Partition, budget: Budget, finished_trials: int) -> None:
         self._names = partition.names
@@ -93,9 +98,13 @@ class LiveProgress(SearchListener):
         self._budget = self._progress.add_task("budget", total=1.0, note="")
         self._epoch = self._progress.add_task("training", total=1, note="")
         self._best = Text("best so far: none yet")
+        self._computed = Text("")
 
     def __rich__(self) -> Group:
-        return Group(self._progress, self._best)
+        return Group(self._computed, self._progress, self._best)
+
+    def on_execution(self, execution: Execution, timings: Sequence[Timing]) -> None:
+        self._computed = Text(f"computed with {execution}{_gain(execution, timings)}")
 
     def on_search_begin(self, partition: Partition, budget: Budget, finished_trials: int) -> None:
         self._names = partition.names
@@ -124,6 +133,15 @@ class LiveProgress(SearchListener):
 
     def on_stage(self, name: str) -> None:
         self._progress.update(self._epoch, note=name)
+
+
+def _gain(execution: Execution, timings: Sequence[Timing]) -> str:
+    """What a training step takes, and what the plainest way took; `""` if it was not measured."""
+    steps = {t.way: t.seconds for t in timings if t.part == TRAINING_STEP and t.seconds}
+    chosen = steps.get(execution.training_way)
+    if not chosen:
+        return ""
+    return f": {chosen:.4f} s a step, {next(iter(steps.values())):.4f} s the plain way"
 
 
 def _time_left(report: TrialReport) -> str:

@@ -23,8 +23,10 @@ from ..exceptions import ConfigError
 from ..genotype import Genotype
 from .adapter_store import AdapterDirectory, AdapterMemory, AdapterStore
 from .budget_plan import BudgetPlan, n_finalists_of, plan_budget, population_of, report_of
+from .calibration import choose_execution
 from .contenders import contenders
 from .data import EncodedSplit
+from .execution import candidates_of
 from .finalists import best_of, confirmations, finalists_of
 from .fitness import FitnessEvaluator, StoppingRule
 from .folds import Split, folds
@@ -43,7 +45,6 @@ from .history import (
 )
 from .identity import claim, identity_of
 from .kept import KeptAdapters
-from .layout import LAYOUTS, fastest_layout
 from .listener import SearchListener, TrialReport
 from .metrics import resolve_metric
 from .phenotypes import Phenotypes
@@ -55,7 +56,6 @@ from .spending import Spending
 from .starts import full_fine_tuning, starts_of
 from .weights import BaseModelPool
 
-LAYOUT_KEY = "memory_layout"
 ADAPTERS_NAME = "adapters"
 SIZES_KEY = "population_size, n_elites, seconds_per_fine_tuning"
 
@@ -75,6 +75,9 @@ class SearchEngine:
     ) -> None:
         self._search = search
         self._model_init = model_init
+        self._candidates = candidates_of(
+            args, search.memory_layout, search.precision, search.fused_optimizer
+        )
         self._listener = listener
         self._metric = resolve_metric(search.metric, search.greater_is_better)
         pool = BaseModelPool(model_init, args.device)
@@ -115,7 +118,7 @@ class SearchEngine:
         except (ValueError, ImportError, OSError, SQLAlchemyError) as error:
             raise ConfigError(f"storage {storage!r} can't be opened: {error}") from error
         claim(self._study, self._identity)
-        self._choose_layout()
+        self._choose_execution()
         self._fit_to_budget()
         self._fail_orphans()
         self._kept = self._keep_in(_adapter_store(storage, self._evaluator.args))
@@ -128,24 +131,19 @@ class SearchEngine:
             self._study, self._identity, store, self._search, self._metric, len(self._starts)
         )
 
-    def _choose_layout(self) -> None:
-        layout = self._search.memory_layout
-        if layout == "auto":
-            # Measured once per study: another choice after a restart would change last bits.
-            if LAYOUT_KEY not in self._study.user_attrs:
-                evaluator = self._evaluator
-                self._study.set_user_attr(
-                    LAYOUT_KEY,
-                    fastest_layout(
-                        evaluator.pool.restore(0),
-                        evaluator.train,
-                        evaluator.args.per_device_train_batch_size,
-                        evaluator.args.device,
-                    ),
-                )
-            layout = self._study.user_attrs[LAYOUT_KEY]
-        self._evaluator.pool.model.to(memory_format=LAYOUTS[layout])
-        self._layout = layout
+    def _choose_execution(self) -> None:
+        evaluator = self._evaluator
+        choice = choose_execution(
+            self._study,
+            self._candidates,
+            evaluator.pool,
+            evaluator.train,
+            evaluator.validation,
+            evaluator.args,
+        )
+        evaluator.execution = choice.execution
+        choice.execution.lay_out(evaluator.pool.model)
+        self._listener.on_execution(choice.execution, choice.timings)
 
     def _fit_to_budget(self) -> None:
         """Give the population the size that it has in the study, or that fits the budget."""
@@ -309,7 +307,7 @@ class SearchEngine:
             study=self._study,
             history=history_of(self._study, self._partition),
             partition=self._partition,
-            memory_layout=self._layout,
+            execution=self._evaluator.execution,
             model_init=self._model_init,
             kept=self._kept,
             trainings=report.trainings,

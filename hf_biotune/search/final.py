@@ -29,9 +29,9 @@ from ..config import BioTuneConfig
 from ..model import BioTuneModel, get_biotune_model
 from ..trainer import biotune_trainer_kwargs
 from .data import DataSplits
+from .execution import Execution
 from .fitness import StoppingRule
 from .forward import Forward
-from .layout import LAYOUTS
 from .metrics import Metric
 from .task import predict
 
@@ -68,7 +68,8 @@ class FineTuner:
         args: of every training; what concerns saving, evaluating and logging is set here.
         metric: the score.
         stopping: when a training ends early.
-        memory_layout: of convolutions' weights; see [`fastest_layout`].
+        execution: memory layout and optimizer kernel are taken from it; the precision is that of
+            `args`, whatever the search used. Default: as `args` say.
     """
 
     def __init__(
@@ -78,14 +79,14 @@ class FineTuner:
         args: TrainingArguments,
         metric: Metric,
         stopping: StoppingRule,
-        memory_layout: str = "contiguous",
+        execution: Execution | None = None,
     ) -> None:
         self._model_init = model_init
         self._data = data
-        self._args = args
+        self._execution = execution or Execution()
+        self._args = self._execution.arguments(args)
         self._metric = metric
         self._stopping = stopping
-        self._layout = LAYOUTS[memory_layout]
 
     def fit(
         self,
@@ -102,7 +103,7 @@ class FineTuner:
         """
         set_seed(seed)
         base = self._model_init()
-        base.to(memory_format=self._layout)
+        self._execution.lay_out(base)
         # Some transformers classifiers say that they use the number of items in a batch and don't:
         # with gradient accumulation, `Trainer` would then scale their gradients up.
         setattr(base, "accepts_loss_kwargs", False)  # noqa: B010 - not a tensor or module

@@ -24,6 +24,7 @@ from ..config import BioTuneConfig
 from ..model import BioTuneModel, get_biotune_model
 from ..optim import ArgumentsHolder, BioTuneOptimizerFactory
 from .data import EncodedSplit, SplitView
+from .execution import Execution, precision_of
 from .forward import Forward
 from .metrics import Metric
 from .task import predict
@@ -175,6 +176,8 @@ class FitnessEvaluator:
         args: learning rate, epochs, batch size, optimizer, schedule, precision, as for `Trainer`.
         metric: the score.
         stopping: when a training ends early.
+        execution: how trainings are computed; the pool's model must be in its memory layout.
+            Default: as `args` say.
     """
 
     def __init__(
@@ -185,6 +188,7 @@ class FitnessEvaluator:
         args: TrainingArguments,
         metric: Metric,
         stopping: StoppingRule = StoppingRule(),
+        execution: Execution | None = None,
     ) -> None:
         self.pool = pool
         self.train = train
@@ -192,6 +196,7 @@ class FitnessEvaluator:
         self.args = args
         self.metric = metric
         self.stopping = stopping
+        self.execution = execution or Execution.of(args)
         self.epochs = math.ceil(args.num_train_epochs)
 
     def evaluate(
@@ -290,7 +295,7 @@ class FitnessEvaluator:
 
     def _prepare(self, wrapped: BioTuneModel, n_samples: int) -> tuple[nn.Module, Any, Any]:
         arguments = ArgumentsHolder()
-        arguments.args = self.args
+        arguments.args = self.execution.arguments(self.args)
         optimizer = BioTuneOptimizerFactory()(wrapped, arguments)
         steps = self.epochs * math.ceil(n_samples / self._batch_size)
         scheduler = get_scheduler(
@@ -327,7 +332,7 @@ class FitnessEvaluator:
         batches = torch.split(epoch_order(len(train), seed, epoch), self._batch_size)
         for indices in batches:
             for micro in torch.split(indices, self.args.per_device_train_batch_size):
-                with self._accelerator.autocast():
+                with self.execution.training_context(device):
                     logits = forward(train, micro)
                 labels = train.labels[micro].to(device)
                 loss = loss_of(logits, labels, self.args.label_smoothing_factor)
@@ -344,7 +349,7 @@ class FitnessEvaluator:
     def _record(
         self, forward: Forward, validation: SplitView, train_loss: float, rate: float
     ) -> EpochRecord:
-        with self._accelerator.autocast():
+        with self.execution.validation_context(self._accelerator.device):
             logits = predict(forward, validation, self.args.per_device_eval_batch_size)
         finite = bool(torch.isfinite(logits).all())
         return EpochRecord(
@@ -356,9 +361,13 @@ class FitnessEvaluator:
 
 
 def accelerator_for(args: TrainingArguments) -> Accelerator:
-    """The Accelerator that runs trainings with these arguments: device and mixed precision."""
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
-    return Accelerator(cpu=args.use_cpu, mixed_precision=precision)
+    """The Accelerator that runs trainings with these arguments: device and scaling of gradients.
+
+    Its precision is that of the arguments: a process has one, for `Trainer` and the search alike.
+    What the search computes in bf16 beyond that is up to an [`Execution`].
+    """
+    precision = precision_of(args)
+    return Accelerator(cpu=args.use_cpu, mixed_precision="no" if precision == "fp32" else precision)
 
 
 def epoch_order(n_samples: int, seed: int, epoch: int) -> torch.Tensor:

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from ..blocks import Partition
     from .budget import Budget
     from .budget_plan import BudgetPlan
+    from .execution import Execution
     from .fitness import EpochRecord
+    from .race import Timing
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class TrialReport:
 
 class SearchListener:
     """Override what you want to see; every method does nothing here."""
+
+    def on_execution(self, execution: Execution, timings: Sequence[Timing]) -> None:
+        """How trainings are computed, and what that was chosen from; empty if it was not."""
 
     def on_search_begin(self, partition: Partition, budget: Budget, finished_trials: int) -> None:
         """The study is open; `finished_trials` is greater than 0 if it is resumed."""

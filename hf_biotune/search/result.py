@@ -20,11 +20,11 @@ from ..genotype import Genotype
 from ..model import BioTuneModel
 from .budget_plan import BudgetReport
 from .ensemble import BioTuneEnsemble, EnsembleMember
+from .execution import Execution
 from .finalists import Finalist
 from .fitness import SeedRun
 from .history import fitness_of, was_trained
 from .kept import KeptAdapters
-from .layout import LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SearchResult:
         study: the Optuna study, for its own plots and dashboard.
         history: one row per individual; see [`history_of`].
         partition: the blocks of the model.
-        memory_layout: of convolutions' weights in every training.
+        execution: how every training was computed: memory layout, precision, optimizer kernel.
         model_init: made the base model of every training.
         kept: the weights of the best individuals.
         trainings: spent, in units of one full training.
@@ -56,7 +56,7 @@ class SearchResult:
     study: optuna.Study = field(repr=False)
     history: pd.DataFrame = field(repr=False)
     partition: Partition = field(repr=False)
-    memory_layout: str
+    execution: Execution
     model_init: Callable[[], nn.Module] = field(repr=False)
     kept: KeptAdapters = field(repr=False)
     trainings: float
@@ -124,7 +124,7 @@ class SearchResult:
     def _base(self, seed: int) -> nn.Module:
         set_seed(seed)
         base = self.model_init()
-        base.to(memory_format=LAYOUTS[self.memory_layout])
+        self.execution.lay_out(base)
         return base
 
     def _trained_trial(self, number: int) -> FrozenTrial:

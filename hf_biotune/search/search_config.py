@@ -12,7 +12,9 @@ from .samplers import BIOTUNE, check_sampler
 
 # The seeds of the published experiments.
 PAPER_SEEDS = (684, 559, 629)
+# Those of `Execution`, without importing torch.
 MEMORY_LAYOUTS = ("auto", "contiguous", "channels_last")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,14 @@ class SearchConfig:
         always_train: blocks that no individual may freeze. Default: none.
         norm_statistics: see [`BioTuneConfig`]. Default: `"train"`.
         memory_layout: of convolutions' weights: `"contiguous"`, `"channels_last"`, or `"auto"`
-            (default): whichever is faster for a few training steps at the start. The choice is
-            kept in the study, since results may differ in the last bits.
+            (default). What is `"auto"` here and in the next two is measured at the start of a
+            search, for a few steps of the real model: the fastest whose loss and gradient agree
+            with the plainest. The choice is kept in the study, since results may differ in the last
+            bits, and is told by `result.execution`.
+        precision: of trainings and scoring in the search: `"fp32"`, `"bf16"` (by autocast), or
+            `"auto"` (default): each of both on its own. If `TrainingArguments` ask for `bf16` or
+            `fp16`, that is what is used. The final training always goes by `TrainingArguments`.
+        fused_optimizer: whether AdamW updates all weights in one kernel, or `"auto"` (default).
         seed: of the evolution, at least 0. Default: 0.
 
     Raises:
@@ -95,6 +103,8 @@ class SearchConfig:
     always_train: tuple[str, ...] = ()
     norm_statistics: str = "train"
     memory_layout: str = "auto"
+    precision: str = "auto"
+    fused_optimizer: bool | str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -134,6 +144,14 @@ class SearchConfig:
             raise ConfigError(
                 f"memory_layout must be one of {', '.join(MEMORY_LAYOUTS)}, got "
                 f"{self.memory_layout!r}"
+            )
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
+            )
+        if self.fused_optimizer not in (True, False, "auto"):
+            raise ConfigError(
+                f"fused_optimizer must be True, False or 'auto', got {self.fused_optimizer!r}"
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds must be distinct and at least one, got {self.seeds}")
@@ -176,6 +194,9 @@ class SearchConfig:
             "seeded_start": False,
             "surrogate": False,
             "memoise": False,
+            "memory_layout": "contiguous",
+            "precision": "fp32",
+            "fused_optimizer": False,
         }
         return cls(**{**published, **overrides})
 

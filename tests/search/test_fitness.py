@@ -5,10 +5,17 @@ import math
 import pytest
 import torch
 from small import small_resnet
-from transformers import Trainer, default_data_collator, set_seed
+from transformers import (
+    Trainer,
+    ViTConfig,
+    ViTForImageClassification,
+    default_data_collator,
+    set_seed,
+)
 
 from hf_biotune import BioTuneConfig, biotune_trainer_kwargs, get_biotune_model
 from hf_biotune.search import FitnessEvaluator, FitnessResult, StoppingRule, fitness
+from hf_biotune.search.execution import Execution
 from hf_biotune.search.metrics import METRICS
 from hf_biotune.search.study import default_training_arguments
 from hf_biotune.search.weights import BaseModelPool
@@ -25,7 +32,7 @@ def arguments(tmp_path=None, **overrides):
 
 @pytest.fixture
 def evaluator(digits_train, digits_validation):
-    def make(metric="accuracy", patience=None, **overrides):
+    def make(metric="accuracy", patience=None, execution=None, **overrides):
         return FitnessEvaluator(
             BaseModelPool(small_resnet),
             digits_train,
@@ -33,6 +40,7 @@ def evaluator(digits_train, digits_validation):
             arguments(**overrides),
             METRICS[metric],
             StoppingRule(patience),
+            execution,
         )
 
     return make
@@ -121,15 +129,51 @@ def test_gradient_accumulation_gives_the_weights_of_the_large_batch(evaluator):
     assert small == pytest.approx(losses(per_device_train_batch_size=20), rel=1e-4)
 
 
-@pytest.mark.parametrize("norm_statistics", ["train", "frozen"])
+def test_scoring_has_a_precision_of_its_own(evaluator):
+    config = BioTuneConfig(lr_multipliers=CONFIG)
+    single, mixed = (
+        evaluator(execution=Execution(validation_precision=precision)).evaluate(config, [3])
+        for precision in ("fp32", "bf16")
+    )
+    for one, other in zip(single.runs[0].curve, mixed.runs[0].curve, strict=True):
+        assert one.train_loss == other.train_loss
+        assert one.validation_loss != other.validation_loss
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=0.02)
+
+
+SMALL_VIT = ViTConfig(
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    image_size=16,
+    patch_size=4,
+    num_labels=10,
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "config", "settings"),
+    [
+        (small_resnet, {"lr_multipliers": CONFIG, "norm_statistics": "train"}, {}),
+        (small_resnet, {"lr_multipliers": CONFIG, "norm_statistics": "frozen"}, {}),
+        (
+            lambda: ViTForImageClassification(SMALL_VIT),
+            {"lr_multipliers": {"layer1": 2.0, "head": 5.0}},
+            {"bf16": True},
+        ),
+    ],
+)
 def test_the_search_loop_and_trainer_give_the_same_weights(
-    tmp_path, monkeypatch, digits_train, digits_validation, norm_statistics
+    tmp_path, monkeypatch, digits_train, digits_validation, make, config, settings
 ):
     monkeypatch.setattr(fitness, "epoch_order", lambda n, seed, epoch: torch.arange(n))
-    args = arguments(tmp_path, train_sampling_strategy="sequential", weight_decay=0.1, seed=5)
-    config = BioTuneConfig(lr_multipliers=CONFIG, norm_statistics=norm_statistics)
+    args = arguments(
+        tmp_path, train_sampling_strategy="sequential", weight_decay=0.1, seed=5, **settings
+    )
+    config = BioTuneConfig(**config)
 
-    pool = BaseModelPool(small_resnet)
+    pool = BaseModelPool(make)
     wrapped_weights = {}
     evaluator = FitnessEvaluator(
         pool, digits_train, digits_validation, args, METRICS["accuracy"], StoppingRule(None)
@@ -142,7 +186,7 @@ def test_the_search_loop_and_trainer_give_the_same_weights(
     evaluator.evaluate(config, [5], after_epoch=remember)
 
     set_seed(5)
-    model = get_biotune_model(small_resnet(), config)
+    model = get_biotune_model(make(), config)
     Trainer(
         model,
         args,

@@ -23,6 +23,7 @@ def search(train, validation, **changes):
         "seeds": (1,),
         "n_finalists": 0,
         "memory_layout": "contiguous",
+        "precision": "fp32",
     }
     return biotune_search(
         small_resnet,

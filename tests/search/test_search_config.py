@@ -56,6 +56,8 @@ def test_a_budget_of_nothing_is_refused():
         ({"seeds": (1, 1)}, "seeds must be distinct"),
         ({"seeds_per_individual": 4}, r"seeds_per_individual must be in \[1, 3\].*got 4"),
         ({"memory_layout": "rows"}, "memory_layout must be one of auto, contiguous"),
+        ({"precision": "fp8"}, "precision must be one of auto, fp32, bf16, got 'fp8'"),
+        ({"fused_optimizer": "yes"}, "fused_optimizer must be True, False or 'auto', got 'yes'"),
         ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
     ],
 )
@@ -74,6 +76,8 @@ def test_the_paper_preset_is_the_published_scheme():
     assert paper.n_folds == 2
     shortcuts = (paper.surrogate, paper.halving, paper.memoise, paper.seeded_start)
     assert shortcuts == (False, False, False, False)
+    computed = (paper.memory_layout, paper.precision, paper.fused_optimizer)
+    assert computed == ("contiguous", "fp32", False)
 
 
 def test_overrides_of_the_paper_preset_win():

@@ -31,6 +31,7 @@ SEARCH = SearchConfig(
     seeds=(1, 2),
     n_finalists=2,
     memory_layout="contiguous",
+    precision="fp32",
     surrogate=False,
 )
 
@@ -236,7 +237,7 @@ def test_folds_rotate_and_elites_are_scored_again(search):
     paper = SearchConfig.paper(
         population_size=4, n_elites=1, generations=2, seeds=(1, 2), seeds_per_individual=2
     )
-    result = search(replace(paper, memory_layout="contiguous"), args=arguments(num_train_epochs=1))
+    result = search(paper, args=arguments(num_train_epochs=1))
     history = result.history
     assert history.groupby("generation").fold.unique().map(list).tolist() == [[0], [1], [0]]
     assert (history[history.role == "rescore"].groupby("generation").size() == 1).all()
