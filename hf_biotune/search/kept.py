@@ -118,12 +118,16 @@ class KeptAdapters:
 
         Args:
             n: how many.
-            first: the best of all, in their order; others follow by their score in the search.
+            first: the best of all, in their order; others follow by their score in the search. A
+                finalist that is not among those that are kept for their score, such as the best of
+                the seeded start, counts only if it is the very first.
 
         Raises:
             ConfigError: fewer were trained to their end, or are kept.
         """
         others = contenders(self._study, self._metric, n + len(first))
+        usual = {trial.number for trial in contenders(self._study, self._metric, self._number)}
+        first = [*first[:1], *(trial for trial in first[1:] if trial.number in usual)]
         known = [trial.user_attrs[MULTIPLIERS_KEY] for trial in first]
         ranked = [*first, *(t for t in others if t.user_attrs[MULTIPLIERS_KEY] not in known)]
         if n > min(len(ranked), self._number):

@@ -116,7 +116,9 @@ class SearchResult:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ConfigError(f"k must be an integer of at least 1, got {k!r}")
         sign = -1 if self.study.direction == StudyDirection.MAXIMIZE else 1
-        finalists = sorted(self.finalists, key=lambda f: (sign * f.fitness.score, f.trial))
+        finalists = sorted(
+            self.finalists, key=lambda f: (not f.in_contention, sign * f.fitness.score, f.trial)
+        )
         trials = self.study.get_trials(deepcopy=False)
         confirmed = [trials[finalist.trial] for finalist in finalists]
         return self.kept.best(k, confirmed)
