@@ -17,10 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .config import MAX_NAME_LENGTH, BioTuneConfig
+from .config import BioTuneConfig
 from .exceptions import CheckpointError
 from .hub import locate
-from .untrusted import shown
+from .untrusted import MAX_NAME_LENGTH, shown
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 # The layout of every PEFT adapter file.

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,17 +19,18 @@ from peft import PeftConfig
 
 from .blocks import Partition
 from .exceptions import ConfigError
+from .extra_genes import settings_of
 from .genotype import Genotype
 from .hub import locate
 from .patterns import named_patterns
-from .untrusted import read_json, shown
+from .penalties import L2SP
+from .untrusted import MAX_NAME_LENGTH, read_json, shown
 
 CONFIG_NAME = "adapter_config.json"
 NORM_STATISTICS = ("train", "frozen")
 # More blocks than any model has, fewer than what slows a check down.
 MAX_BLOCKS = 1_000
 MAX_PATTERNS = 10_000
-MAX_NAME_LENGTH = 500
 
 
 class _PeftType(str):
@@ -72,6 +73,10 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
             than 0. Blocks that are missing are frozen.
         norm_statistics: whether BatchNorm in *trained* blocks updates its running statistics
             (`"train"`, the default) or keeps them (`"frozen"`). In frozen blocks it never moves.
+        weight_decay: of the trained weights, finite and at least 0. Default `None`: that of the
+            training arguments.
+        l2sp: pull of the trained weights towards those that they started from, as
+            [`L2SP.to_dict`] gives it. Default `None`: none.
         saved_blocks: frozen blocks that a checkpoint holds all the same, because the base model's
             own checkpoint doesn't: a freshly initialised head. Default `None`: the last block, if
             it is frozen and its classifier is as libraries initialise it.
@@ -104,6 +109,14 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
         default="train",
         metadata={"help": "BatchNorm statistics of trained blocks: 'train' or 'frozen'."},
     )
+    weight_decay: float | None = field(
+        default=None,
+        metadata={"help": "Of trained weights; None: that of the training arguments."},
+    )
+    l2sp: dict[str, Any] | None = field(
+        default=None,
+        metadata={"help": "Pull towards the pre-trained weights: strength, new blocks."},
+    )
     saved_blocks: list[str] | None = field(
         default=None,
         metadata={"help": "Frozen blocks to save all the same: a freshly initialised head."},
@@ -128,6 +141,10 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
                 f"norm_statistics must be one of {', '.join(map(repr, NORM_STATISTICS))}, got "
                 f"{shown(self.norm_statistics)}"
             )
+        if self.weight_decay is not None:
+            self.weight_decay = _checked_decay(self.weight_decay)
+        if self.l2sp is not None:
+            self.l2sp = L2SP.from_dict(self.l2sp).to_dict()
         _check_blocks(self.blocks)
         if self.saved_blocks is not None:
             self.saved_blocks = _checked_names(self.saved_blocks)
@@ -200,23 +217,37 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
 
     @classmethod
     def from_genotype(
-        cls, genotype: Genotype, partition: Partition, **kwargs: Any
+        cls,
+        genotype: Genotype,
+        partition: Partition,
+        *,
+        new_blocks: Sequence[str] = (),
+        **kwargs: Any,
     ) -> BioTuneConfig:
         """The configuration that a genotype decodes to; the only way from one to the other.
+
+        Extra genes take the place of what the arguments say; `base_lr` scales every multiplier.
 
         Args:
             genotype: one gene per block of `partition`; it must select at least one.
             partition: the blocks that the genes belong to.
+            new_blocks: without pre-trained weights; an `l2sp` gene pulls them towards 0.
             kwargs: further arguments of [`BioTuneConfig`], such as `norm_statistics`.
 
         Raises:
             GenotypeError: no block is selected, or the numbers of genes and blocks differ.
         """
+        settings = settings_of(genotype.extra_genes)
+        factor = settings.pop("base_lr", 1.0)
+        if strength := settings.pop("l2sp", 0.0):
+            kwargs["l2sp"] = L2SP(strength, new_blocks=tuple(new_blocks)).to_dict()
         return cls(
-            lr_multipliers=genotype.decode(partition),
+            lr_multipliers={
+                name: factor * multiplier for name, multiplier in genotype.decode(partition).items()
+            },
             genotype=genotype.to_dict(),
             partition=partition.to_patterns(),
-            **kwargs,
+            **{**kwargs, **settings},
         )
 
 
@@ -280,6 +311,16 @@ def _checked_multiplier(block: str, multiplier: Any) -> float:
             f"out to freeze it"
         )
     return number
+
+
+def _checked_decay(value: Any) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < math.inf:
+        raise ConfigError(
+            f"weight_decay must be a finite number of at least 0, got {shown(value)}; leave it out "
+            f"for that of the training arguments"
+        )
+    return float(value)
 
 
 def _checked_name(name: Any, where: str) -> str:

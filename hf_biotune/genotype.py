@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .exceptions import ConfigError, GenotypeError
-from .untrusted import parse_json, shown
+from .untrusted import MAX_NAME_LENGTH, parse_json, shown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -77,6 +77,8 @@ class Genotype:
     Args:
         importances: one gene per block, in the order of the [`Partition`], each in [0, 1].
         freezing_threshold: in [0, 1]; a block is trained if its gene is greater.
+        extra: genes beside those of the blocks, by name; see [`settings_of`]. Default: none. They
+            are kept as pairs, in the order of their names.
 
     Raises:
         GenotypeError: a gene or the threshold is outside of [0, 1], or there is no gene.
@@ -93,6 +95,7 @@ class Genotype:
 
     importances: tuple[float, ...]
     freezing_threshold: float
+    extra: Mapping[str, float] | Iterable[tuple[str, float]] = ()
 
     def __post_init__(self) -> None:
         importances = tuple(
@@ -103,6 +106,16 @@ class Genotype:
         object.__setattr__(self, "importances", importances)
         object.__setattr__(
             self, "freezing_threshold", _gene(self.freezing_threshold, "freezing_threshold")
+        )
+        extra = sorted(dict(self.extra).items())
+        pairs = tuple((name, _gene(gene, f"extra[{shown(name)}]")) for name, gene in extra)
+        object.__setattr__(self, "extra", pairs)
+
+    def __repr__(self) -> str:
+        extra = f", extra={self.extra_genes}" if self.extra else ""
+        return (
+            f"Genotype(importances={self.importances}, "
+            f"freezing_threshold={self.freezing_threshold}{extra})"
         )
 
     def __len__(self) -> int:
@@ -117,6 +130,11 @@ class Genotype:
     def is_valid(self) -> bool:
         """Whether at least one block is trained."""
         return any(self.selected)
+
+    @property
+    def extra_genes(self) -> dict[str, float]:
+        """The genes beside those of the blocks, by name."""
+        return dict(self.extra)
 
     def repaired(self) -> Genotype:
         """This genotype, or, if it trains no block, one that trains its most important one.
@@ -133,13 +151,14 @@ class Genotype:
         highest = max(math.ulp(0.0), *self.importances)
         best = max(range(len(self)), key=lambda index: self.importances[index])
         importances = [*self.importances[:best], highest, *self.importances[best + 1 :]]
-        return Genotype(tuple(importances), math.nextafter(highest, 0.0))
+        return Genotype(tuple(importances), math.nextafter(highest, 0.0), self.extra)
 
     @property
     def key(self) -> str:
         """16 hexadecimal digits that name this genotype, the same in every process and version."""
-        genes = (*self.importances, self.freezing_threshold)
-        return hashlib.sha256(",".join(gene.hex() for gene in genes).encode()).hexdigest()[:16]
+        genes = [gene.hex() for gene in (*self.importances, self.freezing_threshold)]
+        genes += [f"{name}={gene.hex()}" for name, gene in self.extra_genes.items()]
+        return hashlib.sha256(",".join(genes).encode()).hexdigest()[:16]
 
     def decode(self, blocks: Partition | Sequence[str]) -> dict[str, float]:
         """The phenotype: the learning-rate multiplier of each trained block.
@@ -230,21 +249,35 @@ class Genotype:
                 return genotype
 
     def to_array(self) -> NDArray[np.float64]:
-        """The genes as one vector, threshold last. Shape: (number of blocks + 1,)."""
-        return np.array([*self.importances, self.freezing_threshold])
+        """The genes as one vector: importances, threshold, extra genes in the order of their names.
+
+        Shape: (number of blocks + 1 + number of extra genes,).
+        """
+        return np.array([*self.importances, self.freezing_threshold, *self.extra_genes.values()])
 
     @classmethod
-    def from_array(cls, genes: ArrayLike) -> Genotype:
-        """The inverse of [`~Genotype.to_array`]. Shape: (number of blocks + 1,)."""
-        *importances, freezing_threshold = np.asarray(genes, dtype=float).tolist()
-        return cls(tuple(importances), freezing_threshold)
+    def from_array(cls, genes: ArrayLike, extra_genes: Sequence[str] = ()) -> Genotype:
+        """The inverse of [`~Genotype.to_array`].
+
+        Args:
+            genes: shape (number of blocks + 1 + number of extra genes,).
+            extra_genes: names of the last ones, in their order.
+        """
+        values = np.asarray(genes, dtype=float).tolist()
+        n_blocks = len(values) - 1 - len(extra_genes)
+        extra = dict(zip(extra_genes, values[n_blocks + 1 :], strict=True))
+        return cls(tuple(values[:n_blocks]), values[n_blocks], extra)
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"importances": [...], "freezing_threshold": ...}`, plain numbers for JSON."""
-        return {
+        """`{"importances": [...], "freezing_threshold": ...}`, plain numbers for JSON.
+
+        With extra genes, `"extra"` holds them by name.
+        """
+        values: dict[str, Any] = {
             "importances": list(self.importances),
             "freezing_threshold": self.freezing_threshold,
         }
+        return {**values, "extra": self.extra_genes} if self.extra else values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Genotype:
@@ -260,7 +293,12 @@ class Genotype:
         importances = data["importances"]
         if isinstance(importances, str) or not isinstance(importances, Iterable):
             raise GenotypeError(f"importances must be a list of numbers, got {shown(importances)}")
-        return cls(tuple(importances), data["freezing_threshold"])
+        extra = data.get("extra", {})
+        if not isinstance(extra, Mapping) or not all(
+            isinstance(name, str) and len(name) <= MAX_NAME_LENGTH for name in extra
+        ):
+            raise GenotypeError(f"extra must be a dict of name to number, got {shown(extra)}")
+        return cls(tuple(importances), data["freezing_threshold"], extra)
 
     def to_json(self) -> str:
         """One line of JSON that [`~Genotype.from_json`] reads back to an equal genotype."""

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainingArguments
 from .checkpoint import KEY_PREFIX
 from .exceptions import ConfigError
 from .model import BioTuneModel
+from .penalties import L2SP, Pull, step_hook
 
 # What DDP, torch.compile and FSDP put into parameter names.
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
@@ -80,18 +81,21 @@ def parameter_groups(
     Args:
         model: a [`BioTuneModel`], bare or wrapped by DDP, FSDP or `torch.compile`.
         lr: the base learning rate, which each block's multiplier scales.
-        weight_decay: for weights; norms, biases, positions and tokens never decay.
+        weight_decay: for weights, unless the configuration names one; norms, biases, positions and
+            tokens never decay.
 
     Returns:
         Groups for any `torch.optim.Optimizer`, in block order, empty ones left out. Beside
         `params`, `lr` and `weight_decay` each holds `block` and `lr_multiplier`, which a checkpoint
-        of the optimizer keeps.
+        of the optimizer keeps. For a configuration with `l2sp`, call [`add_penalty`] as well.
 
     Raises:
         ConfigError: the model holds no `BioTuneModel`.
     """
     wrapped = find_biotune_model(model)
     config = wrapped.active_peft_config
+    if config.weight_decay is not None:
+        weight_decay = config.weight_decay
     blocks = wrapped.base_model.partitions[wrapped.active_adapter]
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for block in blocks:
@@ -121,6 +125,39 @@ def _base_parameters(model: BioTuneModel) -> Iterator[tuple[str, nn.Parameter]]:
         yield name.removeprefix(KEY_PREFIX), parameter
 
 
+def add_penalty(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Let an optimizer pull the trained weights as the configuration says; see [`L2SP`].
+
+    Args:
+        optimizer: of [`parameter_groups`].
+        model: a [`BioTuneModel`], bare or wrapped; without `l2sp` nothing is added.
+
+    Raises:
+        ConfigError: the parameters are sharded over processes.
+    """
+    wrapped = find_biotune_model(model)
+    config = wrapped.active_peft_config
+    if config.l2sp is None:
+        return
+    penalty = L2SP.from_dict(config.l2sp)
+    blocks = wrapped.base_model.partitions[wrapped.active_adapter]
+    start = wrapped.base_model.base_tensors()
+    pulls = []
+    for name, parameter in _base_parameters(wrapped):
+        block = blocks.block_of_parameter(name)
+        if not parameter.requires_grad or not penalty.strength_of(block):
+            continue
+        # FSDP's shards are tensors on a mesh of devices.
+        if hasattr(parameter, "device_mesh") or parameter.shape != start[name].shape:
+            raise ConfigError(
+                f"l2sp needs whole parameters, but {name} is sharded over processes; train with "
+                f"DDP, or leave l2sp out"
+            )
+        target = None if block in penalty.new_blocks else start[name]
+        pulls.append(Pull(parameter, target, penalty.strength_of(block)))
+    optimizer.register_step_pre_hook(step_hook(pulls))
+
+
 class BioTuneOptimizerFactory:
     """Builds `Trainer`'s optimizer with a learning rate per block; see [`biotune_trainer_kwargs`].
 
@@ -143,6 +180,7 @@ class BioTuneOptimizerFactory:
             )
         groups = parameter_groups(model, lr=args.learning_rate, weight_decay=args.weight_decay)
         optimizer: torch.optim.Optimizer = optimizer_cls(groups, **kwargs)
+        add_penalty(optimizer, model)
         return optimizer
 
 

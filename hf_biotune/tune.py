@@ -16,6 +16,7 @@ from transformers import TrainingArguments
 from .baselines import baseline_config
 from .blocks import BlockSpec
 from .config import BioTuneConfig
+from .extra_genes import settings_of
 from .report import ReportData, write_model_card, write_report
 from .search import (
     DataSplits,
@@ -268,6 +269,7 @@ def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) 
         "finalists, mean validation score": finalists,
         "winner": f"individual {result.best_trial}",
         "base learning rate": f"{args.learning_rate:g}",
+        **_extra_facts(result),
         "compared methods": "at the same base learning rate, which is not tuned for any of them",
         "epochs": f"at most {args.num_train_epochs:g}",
         "batch size": str(args.per_device_train_batch_size * args.gradient_accumulation_steps),
@@ -278,6 +280,20 @@ def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) 
         "computed": f"{result.execution}; final trainings {precision_of(args)}",
         "versions": f"Python {platform.python_version()}, {versions}",
     }
+
+
+def _extra_facts(result: SearchResult) -> dict[str, str]:
+    """What the extra genes of the winner decode to."""
+    settings = settings_of(result.best_genotype.extra_genes)
+    if not settings:
+        return {}
+    texts = {
+        "base_lr": "base learning rate x {:.3g} (in the multipliers)",
+        "l2sp": "L2-SP {:.2g}",
+        "norm_statistics": "norm statistics {}",
+        "weight_decay": "weight decay {:.2g}",
+    }
+    return {"extra genes": "; ".join(texts[name].format(x) for name, x in settings.items())}
 
 
 def _loading_snippet(provenance: Provenance, n_classes: int) -> str:

@@ -96,7 +96,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         config.partition = found.to_patterns()
         self.partitions[adapter_name] = found
         self.peft_config[adapter_name] = config
-        if self._keeps_base:
+        # A pull towards the start needs it too, also after a checkpoint has been loaded.
+        if self._keeps_base or config.l2sp is not None:
             for name, tensor in self._tensors(adapter_name):
                 self._base_tensors.setdefault(name, tensor.detach().cpu().clone())
 

@@ -12,6 +12,7 @@ from .exceptions import ConfigError
 
 # A partition of a model with 5,000 modules takes a quarter of a megabyte.
 MAX_JSON_BYTES = 4 * 1024 * 1024
+MAX_NAME_LENGTH = 500
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100

@@ -88,6 +88,7 @@ def search(
     sampler: options.Sampler = "biotune",
     blocks: options.Blocks = "auto",
     norm_statistics: options.NormStatistics = "train",
+    extra_gene: options.ExtraGenes = [],  # noqa: B006 - typer makes a new list
     storage: options.Storage = None,
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
@@ -180,6 +181,7 @@ def tune(
     sampler: options.Sampler = "biotune",
     blocks: options.Blocks = "auto",
     norm_statistics: options.NormStatistics = "train",
+    extra_gene: options.ExtraGenes = [],  # noqa: B006 - typer makes a new list
     storage: options.Storage = None,
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,

@@ -95,6 +95,14 @@ Sampler = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
+ExtraGenes = Annotated[
+    list[str],
+    typer.Option(
+        "--extra-gene",
+        help="Evolves too: norm_statistics, base_lr, weight_decay or l2sp. Repeatable.",
+        rich_help_panel=_SEARCH,
+    ),
+]
 Blocks = Annotated[
     str,
     typer.Option(

@@ -204,6 +204,7 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
         "sampler": options["sampler"],
         "metric": options["metric"],
         "norm_statistics": options["norm_statistics"],
+        "extra_genes": tuple(options["extra_gene"]),
         "seed": options["seed"],
     }
     # What isn't given is left to the preset.

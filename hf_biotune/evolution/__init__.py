@@ -1,6 +1,7 @@
 """Evolution of genotypes: pure operators, populations, and the Optuna sampler built on them."""
 
 from .plan import (
+    EXTRA_PREFIX,
     FREEZING_THRESHOLD,
     IMPORTANCE_PREFIX,
     Plan,
@@ -16,6 +17,7 @@ from .sampler import BioTuneSampler
 from .scheme import ROLES, Role, Scheme
 
 __all__ = [
+    "EXTRA_PREFIX",
     "FREEZING_THRESHOLD",
     "IMPORTANCE_PREFIX",
     "ROLES",

@@ -22,13 +22,16 @@ from .operators import FloatArray, IntArray
 MAXIMUM_REDRAWS = 100
 
 
-def random_individuals(n_genes: int, generator: np.random.Generator, size: int = 1) -> FloatArray:
+def random_individuals(
+    n_genes: int, generator: np.random.Generator, size: int = 1, n_extra: int = 0
+) -> FloatArray:
     """Genes drawn from U[0, 1]; draws that train no block are drawn again.
 
     Args:
-        n_genes: number of blocks + 1, at least 2.
+        n_genes: number of blocks + 1 + n_extra, at least 2.
         generator: the source of randomness.
         size: how many.
+        n_extra: number of extra genes.
 
     Returns:
         Shape (size, n_genes), every row valid.
@@ -40,18 +43,19 @@ def random_individuals(n_genes: int, generator: np.random.Generator, size: int =
     Source: arXiv 2508.15367, initial population.
     """
     genes = generator.random((size, n_genes))
-    while not (valid := operators.is_valid(genes)).all():
+    while not (valid := operators.is_valid(genes, n_extra)).all():
         genes[~valid] = generator.random((int((~valid).sum()), n_genes))
     return genes
 
 
-def spread_individual(n_genes: int, seed: int, index: int) -> FloatArray:
+def spread_individual(n_genes: int, seed: int, index: int, n_extra: int = 0) -> FloatArray:
     """One of a sequence that fills [0, 1]^n evenly; points that train no block are left out.
 
     Args:
-        n_genes: n, number of blocks + 1, at least 2.
+        n_genes: n, number of blocks + 1 + n_extra, at least 2.
         seed: not negative; names the sequence.
         index: which one of it, from 0.
+        n_extra: number of extra genes.
 
     Returns:
         Shape (n_genes,), valid.
@@ -67,14 +71,14 @@ def spread_individual(n_genes: int, seed: int, index: int) -> FloatArray:
         # The sequence is extensible: a longer one begins with the shorter one.
         engine = qmc.Sobol(n_genes, scramble=True, rng=np.random.default_rng(seed))
         points = engine.random_base2(exponent)
-        valid = points[operators.is_valid(points)]
+        valid = points[operators.is_valid(points, n_extra)]
         if len(valid) > index:
             return np.asarray(valid[index], dtype=float)
         exponent += 1
 
 
 def exploits(
-    elite: ArrayLike, sign: int, generator: np.random.Generator, size: int = 1
+    elite: ArrayLike, sign: int, generator: np.random.Generator, size: int = 1, n_extra: int = 0
 ) -> FloatArray:
     """Neighbours of an elite on one side; those that train no block or change nothing are redrawn.
 
@@ -85,6 +89,7 @@ def exploits(
         sign: +1 or -1, which side.
         generator: the source of randomness.
         size: how many.
+        n_extra: number of extra genes.
 
     Returns:
         Shape (size, n), every row valid.
@@ -98,17 +103,21 @@ def exploits(
     elite = np.asarray(elite, dtype=float)
 
     def draw(n: int) -> tuple[FloatArray, IntArray]:
-        plus, minus = operators.exploit(elite, generator, size=n)
+        plus, minus = operators.exploit(elite, generator, size=n, n_extra=n_extra)
         genes = plus if sign > 0 else minus
         # A gene at 0 or 1 can't move outwards; training the elite once more would be a waste.
         genes[(genes == elite).all(axis=-1)] = np.nan
         return genes, np.zeros((n, 0), dtype=np.int64)
 
-    return _valid_draws(draw, len(elite), generator, size)[0]
+    return _valid_draws(draw, len(elite), generator, size, n_extra)[0]
 
 
 def offspring(
-    pool: ArrayLike, fitness: ArrayLike, generator: np.random.Generator, size: int = 1
+    pool: ArrayLike,
+    fitness: ArrayLike,
+    generator: np.random.Generator,
+    size: int = 1,
+    n_extra: int = 0,
 ) -> tuple[FloatArray, IntArray]:
     """Children of a mating pool: selection, crossover, mutation, adoption, in this order.
 
@@ -119,6 +128,7 @@ def offspring(
         fitness: minimised, not negative, rising, shape (N,).
         generator: the source of randomness.
         size: how many.
+        n_extra: number of extra genes.
 
     Returns:
         The children, shape (size, n), every row valid, and the ranks of their two parents,
@@ -144,7 +154,7 @@ def offspring(
         children = operators.adopt(children, (first + second) / 2, pool[prototypes], generator)
         return children, parents
 
-    return _valid_draws(draw, pool.shape[-1], generator, size)
+    return _valid_draws(draw, pool.shape[-1], generator, size, n_extra)
 
 
 def _valid_draws(
@@ -152,15 +162,16 @@ def _valid_draws(
     n_genes: int,
     generator: np.random.Generator,
     size: int,
+    n_extra: int,
 ) -> tuple[FloatArray, IntArray]:
     """Draw until every row is valid, a bounded number of times, then fill up at random."""
     genes, origins = draw(size)
     for _ in range(MAXIMUM_REDRAWS):
-        invalid = np.flatnonzero(~operators.is_valid(genes))  # NaN is never valid
+        invalid = np.flatnonzero(~operators.is_valid(genes, n_extra))  # NaN is never valid
         if len(invalid) == 0:
             return genes, origins
         genes[invalid], origins[invalid] = draw(len(invalid))
-    invalid = np.flatnonzero(~operators.is_valid(genes))
-    genes[invalid] = random_individuals(n_genes, generator, len(invalid))
+    invalid = np.flatnonzero(~operators.is_valid(genes, n_extra))
+    genes[invalid] = random_individuals(n_genes, generator, len(invalid), n_extra)
     origins[invalid] = -1
     return genes, origins

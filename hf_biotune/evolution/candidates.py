@@ -28,7 +28,7 @@ class Candidate(NamedTuple):
 
     Args:
         role: see [`~plan.Plan`].
-        genes: threshold last, shape (number of blocks + 1,).
+        genes: in the order of [`Genotype.to_array`].
         parents: numbers of the trials that it descends from.
     """
 
@@ -42,16 +42,18 @@ class Nursery:
     """Makes the candidates. They depend on the seed and the generation, not on earlier calls.
 
     Args:
-        n_genes: number of blocks + 1.
+        n_genes: number of blocks + 1 + number of extra genes.
         seed: not negative.
         spread: whether generation 0 fills the space evenly, instead of being drawn from U[0, 1].
         first: the individuals of generation 0's first slots.
+        n_extra: number of extra genes.
     """
 
     n_genes: int
     seed: int
     spread: bool
     first: tuple[Genotype, ...] = ()
+    n_extra: int = 0
 
     def candidates(self, generation: Generation, slot: int, size: int) -> list[Candidate]:
         """Candidates for a slot.
@@ -78,7 +80,7 @@ class Nursery:
                 pairs = self._generator(_PAIR_STREAM, generation.index, duty.elite)
                 neighbours = [
                     Candidate("exploit", neighbour, parents)
-                    for neighbour in breeding.exploits(genes, duty.sign, pairs, size)
+                    for neighbour in breeding.exploits(genes, duty.sign, pairs, size, self.n_extra)
                 ]
                 # Measured: one gene of an elite moved is often less promising than an offspring.
                 rivals = self._offspring(generation, slot, size) if size > 1 else []
@@ -90,26 +92,28 @@ class Nursery:
         if slot < len(self.first):
             return np.asarray(self.first[slot].to_array())
         if self.spread:
-            return breeding.spread_individual(self.n_genes, self.seed, slot)
+            return breeding.spread_individual(self.n_genes, self.seed, slot, self.n_extra)
         generator = self._generator(_SLOT_STREAM, 0, slot)
-        return np.asarray(breeding.random_individuals(self.n_genes, generator)[0])
+        return np.asarray(self._strangers(generator, 1)[0])
 
     def _offspring(self, generation: Generation, slot: int, size: int) -> list[Candidate]:
         generator = self._generator(_SLOT_STREAM, generation.index, slot)
         pool = generation.pool()
         if len(pool) <= EXHAUSTED_POOL:
-            strangers = breeding.random_individuals(self.n_genes, generator, size)
-            return [Candidate("random", genes) for genes in strangers]
+            return [Candidate("random", genes) for genes in self._strangers(generator, size)]
         pool_genes = np.array([individual.genotype.to_array() for individual in pool])
         # A pruned individual is no better than the last one that finished: fitness rises with rank.
         fitness = np.maximum.accumulate([individual.fitness for individual in pool])
-        children, ranks = breeding.offspring(pool_genes, fitness, generator, size)
+        children, ranks = breeding.offspring(pool_genes, fitness, generator, size, self.n_extra)
         return [
             Candidate("random", genes)
             if parents[0] < 0
             else Candidate("offspring", genes, tuple(pool[parent].number for parent in parents))
             for genes, parents in zip(children, ranks.tolist(), strict=True)
         ]
+
+    def _strangers(self, generator: np.random.Generator, size: int) -> FloatArray:
+        return breeding.random_individuals(self.n_genes, generator, size, self.n_extra)
 
     def _generator(self, stream: int, generation: int, place: int) -> np.random.Generator:
         return np.random.default_rng([stream, self.seed, generation, place])

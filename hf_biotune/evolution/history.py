@@ -25,6 +25,7 @@ class History:
         expected_fitness: at full fidelity, shape (len(trials),); see [`expected_scores`].
         plans: of all trials, by number.
         block_names: of the partition, in order.
+        extra_genes: names of further genes, in order.
     """
 
     trials: tuple[FrozenTrial, ...]
@@ -32,6 +33,7 @@ class History:
     expected_fitness: FloatArray
     plans: Mapping[int, Plan]
     block_names: Sequence[str]
+    extra_genes: Sequence[str] = ()
 
     @cached_property
     def individuals(self) -> tuple[Individual, ...]:
@@ -50,8 +52,8 @@ class History:
 
     @property
     def genes(self) -> FloatArray:
-        """Threshold last, shape (len(trials), number of blocks + 1)."""
-        names = parameter_names(self.block_names)
+        """Of each trial, in the order of [`Genotype.to_array`]; shape (len(trials), genes)."""
+        names = parameter_names(self.block_names, self.extra_genes)
         genes = [[trial.params[name] for name in names] for trial in self.trials]
         return np.array(genes, dtype=float).reshape(len(genes), len(names))
 
@@ -129,6 +131,7 @@ def read(
     trials: Sequence[FrozenTrial],
     plans: Mapping[int, Plan],
     block_names: Sequence[str],
+    extra_genes: Sequence[str] = (),
     *,
     maximize: bool,
 ) -> History:
@@ -138,9 +141,10 @@ def read(
         trials: in the order of their numbers; those without a plan or without genes are left out.
         plans: by trial number.
         block_names: of the partition, in order.
+        extra_genes: names of further genes, in order.
         maximize: whether the study maximises.
     """
-    genes = frozenset(parameter_names(block_names))
+    genes = frozenset(parameter_names(block_names, extra_genes))
     finished = sorted(
         (
             trial
@@ -156,7 +160,7 @@ def read(
     # Both at once, so that a shift of the scores is the same for both.
     fitness = minimised_fitness(np.concatenate([scores, expected]), maximize=maximize)
     n = len(finished)
-    return History(tuple(finished), fitness[:n], fitness[n:], plans, block_names)
+    return History(tuple(finished), fitness[:n], fitness[n:], plans, block_names, extra_genes)
 
 
 def expected_scores(trials: Sequence[FrozenTrial], scores: FloatArray) -> FloatArray:

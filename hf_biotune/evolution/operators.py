@@ -1,7 +1,8 @@
 """The operators of BioTune's evolution, each a pure function of arrays and a random generator.
 
-A vector of genes holds one importance per block and the freezing threshold last, all in [0, 1];
-every operator works on the last axis and accepts any number of leading axes. Fitness is minimised.
+A vector of genes holds one importance per block, the freezing threshold, and extra genes, if there
+are any, all in [0, 1]; every operator works on the last axis and accepts any number of leading
+axes. Fitness is minimised.
 
 Source: BioTune, arXiv 2508.15367, section 3 (evolutionary search).
 """
@@ -19,11 +20,12 @@ IntArray = NDArray[np.int64]
 EXPLOITATION_STEP = 0.25
 
 
-def is_valid(genes: ArrayLike) -> NDArray[np.bool_]:
+def is_valid(genes: ArrayLike, n_extra: int = 0) -> NDArray[np.bool_]:
     """Whether a vector of genes trains at least one block: `max(importances) > threshold`.
 
     Args:
-        genes: in [0, 1], shape (..., number of blocks + 1).
+        genes: in [0, 1], shape (..., number of blocks + 1 + n_extra).
+        n_extra: number of extra genes.
 
     Returns:
         Shape (...).
@@ -34,8 +36,8 @@ def is_valid(genes: ArrayLike) -> NDArray[np.bool_]:
 
     Source: arXiv 2508.15367, individual encoding.
     """
-    genes = np.asarray(genes, dtype=float)
-    return np.asarray(genes[..., :-1].max(axis=-1) > genes[..., -1])
+    importances, threshold = _of_blocks(np.asarray(genes, dtype=float), n_extra)
+    return np.asarray(importances.max(axis=-1) > threshold)
 
 
 def clip(genes: ArrayLike) -> FloatArray:
@@ -236,14 +238,17 @@ def adopt(
 
 
 def exploit(
-    genes: ArrayLike, generator: np.random.Generator, *, size: int = 1
+    genes: ArrayLike, generator: np.random.Generator, *, size: int = 1, n_extra: int = 0
 ) -> tuple[FloatArray, FloatArray]:
     """Neighbours of an elite: one random trained block's gene plus and minus `d = 0.25 U(-1, 1)`.
+
+    An extra gene may be chosen like that of a trained block.
 
     Args:
         genes: of the elite, in [0, 1], shape (n,); at least one block is trained.
         generator: the source of randomness.
         size: number of pairs, each with a gene and a step of its own.
+        n_extra: number of extra genes.
 
     Returns:
         The neighbours at +d and those at -d, clipped to [0, 1], each of shape (size, n). A step may
@@ -260,13 +265,21 @@ def exploit(
     Source: arXiv 2508.15367, exploitation of elites.
     """
     genes = np.asarray(genes, dtype=float)
-    trained = np.flatnonzero(genes[:-1] > genes[-1])
+    importances, threshold = _of_blocks(genes, n_extra)
+    trained = np.flatnonzero(importances > threshold)
     if len(trained) == 0:
         raise GenotypeError(
             f"only the gene of a trained block is exploited, but every importance is <= "
-            f"freezing_threshold {genes[-1]}"
+            f"freezing_threshold {threshold}"
         )
     step = np.zeros((size, len(genes)))
-    chosen = generator.choice(trained, size=size)
+    extra = np.arange(len(genes) - n_extra, len(genes))
+    chosen = generator.choice(np.concatenate([trained, extra]), size=size)
     step[np.arange(size), chosen] = EXPLOITATION_STEP * generator.uniform(-1.0, 1.0, size)
     return clip(genes + step), clip(genes - step)
+
+
+def _of_blocks(genes: FloatArray, n_extra: int) -> tuple[FloatArray, FloatArray]:
+    """Importances and threshold: views of shape (..., number of blocks) and (...)."""
+    n_blocks = genes.shape[-1] - 1 - n_extra
+    return genes[..., :n_blocks], genes[..., n_blocks]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from .scheme import Role
 
 IMPORTANCE_PREFIX = "importance:"
 FREEZING_THRESHOLD = "freezing_threshold"
+EXTRA_PREFIX = "gene:"
 PLAN_KEY = "BioTuneSampler:plan"
 
 
@@ -32,7 +33,7 @@ class Plan:
             sampler).
         parents: numbers of the trials that it descends from: none, the elite, or both parents.
         slot: the position in the generation; trials that failed leave theirs to the next trial.
-        genes: as planned, threshold last.
+        genes: as planned, in the order of [`Genotype.to_array`].
     """
 
     generation: int
@@ -82,14 +83,18 @@ def stored_plan(trial: Trial | FrozenTrial) -> Plan | None:
     return None if data is None else Plan.from_dict(data)
 
 
-def parameter_names(block_names: Sequence[str]) -> list[str]:
+def parameter_names(block_names: Sequence[str], extra_genes: Sequence[str] = ()) -> list[str]:
     """The names of a trial's parameters, in the order of the genes."""
-    return [*(IMPORTANCE_PREFIX + name for name in block_names), FREEZING_THRESHOLD]
+    return [
+        *(IMPORTANCE_PREFIX + name for name in block_names),
+        FREEZING_THRESHOLD,
+        *(EXTRA_PREFIX + name for name in extra_genes),
+    ]
 
 
-def search_space(block_names: Sequence[str]) -> dict[str, FloatDistribution]:
+def search_space(names: Iterable[str]) -> dict[str, FloatDistribution]:
     """The distribution of every gene, U[0, 1], by the name of its parameter."""
-    return {name: FloatDistribution(0.0, 1.0) for name in parameter_names(block_names)}
+    return {name: FloatDistribution(0.0, 1.0) for name in names}
 
 
 def parameters_of(genotype: Genotype, block_names: Sequence[str]) -> dict[str, float]:
@@ -111,8 +116,8 @@ def parameters_of(genotype: Genotype, block_names: Sequence[str]) -> dict[str, f
             f"the genotype has {len(genotype)} importance genes but there are "
             f"{len(block_names)} blocks: {', '.join(block_names)}"
         )
-    genes = (*genotype.importances, genotype.freezing_threshold)
-    return dict(zip(parameter_names(block_names), genes, strict=True))
+    names = parameter_names(block_names, tuple(genotype.extra_genes))
+    return dict(zip(names, genotype.to_array().tolist(), strict=True))
 
 
 def genotype_of(
@@ -122,6 +127,7 @@ def genotype_of(
 
     Args:
         trial: a trial whose genes have been suggested, or a dict of parameters; others are ignored.
+            Extra genes are those whose names begin with `gene:`.
         block_names: of the partition, in order.
 
     Raises:
@@ -141,20 +147,26 @@ def genotype_of(
             f"suggest_genotype(trial, block_names), got {sorted(parameters)}"[:300]
         )
     *importances, threshold = (parameters[name] for name in names)
-    return Genotype(tuple(importances), threshold)
+    extra = {
+        name.removeprefix(EXTRA_PREFIX): gene
+        for name, gene in parameters.items()
+        if name.startswith(EXTRA_PREFIX)
+    }
+    return Genotype(tuple(importances), threshold, extra)
 
 
-def suggest_genotype(trial: optuna.trial.BaseTrial, block_names: Sequence[str]) -> Genotype:
+def suggest_genotype(
+    trial: optuna.trial.BaseTrial, block_names: Sequence[str], extra_genes: Sequence[str] = ()
+) -> Genotype:
     """Ask a live trial for its genes; the first line of an objective.
 
     Args:
         trial: the argument of an objective, or from `study.ask()`.
         block_names: of the partition, in order.
+        extra_genes: names of further genes, as the sampler has them. Default: none.
 
     Returns:
         The genotype to train.
     """
-    return genotype_of(
-        {name: trial.suggest_float(name, 0.0, 1.0) for name in parameter_names(block_names)},
-        block_names,
-    )
+    names = parameter_names(block_names, sorted(extra_genes))
+    return genotype_of({name: trial.suggest_float(name, 0.0, 1.0) for name in names}, block_names)

@@ -13,6 +13,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from ..extra_genes import checked_extra_genes
 from ..genotype import Genotype
 from . import plan as plans
 from .blas import one_blas_thread
@@ -40,6 +41,7 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         block_names: of the partition, in order.
         make: makes the sampler from a seed; or a sampler.
         scheme: how many trials a generation has, and which fold it is scored on.
+        extra_genes: settings of the training that are searched too; see [`settings_of`].
         seed: not negative.
         max_attempts: trials that may fail in a slot before it is given up; at least 1.
         first: genotypes of the first trials.
@@ -62,11 +64,14 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         make: Callable[[int], BaseSampler] | BaseSampler,
         *,
         scheme: Scheme,
+        extra_genes: Sequence[str] = (),
         seed: int = 0,
         max_attempts: int = 3,
         first: Sequence[Genotype] = (),
     ) -> None:
         self.block_names = tuple(block_names)
+        self.extra_genes = checked_extra_genes(extra_genes)
+        self._gene_names = plans.parameter_names(self.block_names, self.extra_genes)
         self.scheme = scheme
         self.seed = seed
         self.max_attempts = max_attempts
@@ -79,7 +84,7 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The genes, from the first trial on."""
-        return dict(plans.search_space(self.block_names))
+        return dict(plans.search_space(self._gene_names))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Sample and plan the trial, so that the objective knows its fold."""
@@ -91,7 +96,7 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
     ) -> dict[str, Any]:
         """The genes that were planned, as far as they are in the search space."""
         genes = self._planned(study, trial).genes
-        parameters = dict(zip(plans.parameter_names(self.block_names), genes, strict=True))
+        parameters = dict(zip(self._gene_names, genes, strict=True))
         return {name: value for name, value in parameters.items() if name in search_space}
 
     def sample_independent(
@@ -155,13 +160,11 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         sampler.before_trial(study, trial)
         space = sampler.infer_relative_search_space(study, trial)
         genes = dict(sampler.sample_relative(study, trial, space))
-        for name, distribution in plans.search_space(self.block_names).items():
+        for name, distribution in plans.search_space(self._gene_names).items():
             if name not in genes:
                 genes[name] = sampler.sample_independent(study, trial, name, distribution)
         given = trial.system_attrs.get("fixed_params", {})
-        return tuple(
-            float(given.get(name, genes[name])) for name in plans.parameter_names(self.block_names)
-        )
+        return tuple(float(given.get(name, genes[name])) for name in self._gene_names)
 
     def _sampler(self, *place: int) -> BaseSampler:
         if isinstance(self._make, BaseSampler):

@@ -13,6 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..exceptions import ConfigError
+from ..extra_genes import checked_extra_genes
 from ..genotype import Genotype
 from . import plan as plans
 from .blas import one_blas_thread
@@ -51,6 +52,8 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
 
     Args:
         block_names: of the partition, in order; at least one, each different.
+        extra_genes: settings of the training that evolve too, each as a parameter `gene:<name>`;
+            see [`settings_of`]. Default: none.
         population_size: individuals in a population; at least `n_elites + 2`.
         n_elites: how many of the best are exploited and survive; at least 1.
         n_folds: generation g is scored on fold g mod n_folds; at least 1.
@@ -85,6 +88,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         self,
         block_names: Sequence[str],
         *,
+        extra_genes: Sequence[str] = (),
         population_size: int = 10,
         n_elites: int = 3,
         n_folds: int = 1,
@@ -95,6 +99,8 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         first: Sequence[Genotype] = (),
     ) -> None:
         self.block_names = _checked_names(block_names)
+        self.extra_genes = checked_extra_genes(extra_genes)
+        self._gene_names = plans.parameter_names(self.block_names, self.extra_genes)
         _check_integer("n_elites", n_elites, 1)
         _check_integer("population_size", population_size, n_elites + 2, "n_elites + 2")
         _check_integer("n_folds", n_folds, 1)
@@ -108,7 +114,11 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         self.seed = seed
         self.max_attempts = max_attempts
         self._nursery = Nursery(
-            len(self.block_names) + 1, seed, spread=surrogate, first=self._checked_first(first)
+            len(self._gene_names),
+            seed,
+            spread=surrogate,
+            first=self._checked_first(first),
+            n_extra=len(self.extra_genes),
         )
         self._screening = Screening(n_candidates) if surrogate else None
 
@@ -119,7 +129,13 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
                 f"genotypes, got {len(first)}"
             )
         for genotype in first:
-            plans.parameters_of(genotype, self.block_names)  # raises unless it has a gene a block
+            # Raises unless it has a gene a block.
+            parameters = plans.parameters_of(genotype, self.block_names)
+            if list(parameters) != self._gene_names:
+                raise ConfigError(
+                    f"first: a genotype has the extra genes {', '.join(genotype.extra_genes)}, the "
+                    f"sampler {', '.join(self.extra_genes)}; they must be the same"
+                )
         return tuple(first)
 
     # What Optuna calls -------------------------------------------------------------------------
@@ -128,7 +144,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The genes, from the first trial on."""
-        return dict(plans.search_space(self.block_names))
+        return dict(plans.search_space(self._gene_names))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Plan the trial, so that the objective knows its fold before it asks for a gene."""
@@ -141,8 +157,8 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
     ) -> dict[str, Any]:
         """The genes that were planned, as far as they are in the search space."""
         _check_single_objective(study)
-        genotype = Genotype.from_array(self._planned(study, trial).genes)
-        parameters = plans.parameters_of(genotype, self.block_names)
+        genes = self._planned(study, trial).genes
+        parameters = dict(zip(self._gene_names, genes, strict=True))
         # `optuna.samplers.PartialFixedSampler` takes out those that the user holds fixed.
         return {name: value for name, value in parameters.items() if name in search_space}
 
@@ -220,7 +236,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
     def _plan(self, study: Study, trial: FrozenTrial) -> Plan:
         roster = self._roster(_all_trials(study))
         given = trial.system_attrs.get("fixed_params", {})
-        enqueued = not given.keys().isdisjoint(plans.parameter_names(self.block_names))
+        enqueued = not given.keys().isdisjoint(self._gene_names)
         index = roster.generation()
         slot = roster.claim(index, trial.number, enqueued=enqueued)
         if enqueued:
@@ -231,16 +247,15 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         size = 1 if self._screening is None or model is None else self._screening.n_candidates
         candidates = self._nursery.candidates(generation, slot, size)
         genes = np.array([candidate.genes for candidate in candidates])
-        chosen = candidates[most_promising(genes, model)]
+        chosen = candidates[most_promising(genes, model, self.extra_genes)]
         return self._new_plan(index, slot, chosen.role, chosen.genes.tolist(), chosen.parents)
 
     def _completed(self, given: Mapping[str, float], slot: int) -> list[float]:
         """The genes that the user gave, and random ones for those that they left open."""
-        names = plans.parameter_names(self.block_names)
         drawn = self._nursery.initial(slot).tolist()
-        genes = [given.get(name, gene) for name, gene in zip(names, drawn, strict=True)]
-        genotype = Genotype.from_array(genes)  # raises if one is out of range
-        return [*genotype.importances, genotype.freezing_threshold]
+        genes = [given.get(name, gene) for name, gene in zip(self._gene_names, drawn, strict=True)]
+        # Raises if one is out of range.
+        return list(Genotype.from_array(genes, self.extra_genes).to_array().tolist())
 
     def _new_plan(
         self,
@@ -273,7 +288,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         trials = _all_trials(study)
         planned = self._roster(trials, known).plans
         maximize = study.direction == StudyDirection.MAXIMIZE
-        history = read(trials, planned, self.block_names, maximize=maximize)
+        history = read(trials, planned, self.block_names, self.extra_genes, maximize=maximize)
         model = None
         if self._screening is not None:
             running = [

@@ -51,7 +51,7 @@ class Screening:
         earlier = history.before(generation).thinned(MAXIMUM_OBSERVATIONS)
         if len(earlier.trials) < MINIMUM_OBSERVATIONS:
             return None
-        pending = features(np.array(running)) if running else None
+        pending = features(np.array(running), history.extra_genes) if running else None
         learned = _observations(earlier.followed_by(history.since(generation)))
         return Surrogate(learned, self._kernel(_observations(earlier)), pending)
 
@@ -70,23 +70,29 @@ def denoised(history: History, model: Surrogate) -> History:
     """The history with each fitness replaced by what the model believes it to be without noise."""
     if not history.trials:
         return history
-    fitness, _ = model.predict(features(history.genes))
+    fitness, _ = model.predict(features(history.genes, history.extra_genes))
     return replace(history, fitness=np.maximum(fitness, 0.0))
 
 
-def most_promising(candidates: FloatArray, model: Surrogate | None) -> int:
+def most_promising(
+    candidates: FloatArray, model: Surrogate | None, extra_genes: Sequence[str] = ()
+) -> int:
     """The index of the candidate with the largest expected improvement; 0 without a model.
 
     Args:
-        candidates: genes, shape (N, number of blocks + 1).
+        candidates: genes, shape (N, number of genes).
         model: fitted to what has been trained.
+        extra_genes: names of the last genes.
     """
     if model is None or len(candidates) == 1:
         return 0
-    return int(np.argmax(model.expected_improvement(features(candidates))))
+    return int(np.argmax(model.expected_improvement(features(candidates, extra_genes))))
 
 
 def _observations(history: History) -> Observations:
     return Observations(
-        features(history.genes), history.expected_fitness, history.folds, history.fidelities
+        features(history.genes, history.extra_genes),
+        history.expected_fitness,
+        history.folds,
+        history.fidelities,
     )

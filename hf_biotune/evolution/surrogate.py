@@ -8,6 +8,7 @@ its mean at the trained genotypes is a denoised fitness.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.special import ndtr
 
+from ..extra_genes import NONE_UP_TO
 from .operators import FloatArray
 
 # Below this, a likelihood can't tell one kernel from another, nor the kernel a good genotype.
@@ -73,25 +75,53 @@ KERNELS = tuple(
 )
 
 
-def features(genes: ArrayLike) -> FloatArray:
+def features(genes: ArrayLike, extra_genes: Sequence[str] = ()) -> FloatArray:
     """What a genotype means for the training: which blocks are trained, and how fast.
 
     Args:
-        genes: in [0, 1], threshold last, shape (..., number of blocks + 1).
+        genes: in [0, 1], in the order of [`Genotype.to_array`], shape (..., number of genes).
+        extra_genes: names of the last ones.
 
     Returns:
         The mask in {0, 1}, then the mask times log10 of the multiplier in [-1, 1]; shape
-        (..., 2 * number of blocks). The gene of a frozen block has no influence.
+        (..., 2 * number of blocks). The gene of a frozen block has no influence. `base_lr` shifts
+        the logarithms; each other extra gene is like one block more, which is on or off and, if it
+        has a strength, has it in [0, 1].
 
     Example:
         >>> features([0.2, 0.75, 0.5])
         array([0. , 1. , 0. , 0.5])
     """
     genes = np.asarray(genes, dtype=float)
-    mask = genes[..., :-1] > genes[..., -1:]
-    log_multiplier = np.where(mask, 2.0 * (genes[..., :-1] - 0.5), 0.0)
-    joined: FloatArray = np.concatenate([mask.astype(float), log_multiplier], axis=-1)
+    n_blocks = genes.shape[-1] - 1 - len(extra_genes)
+    importances, threshold = genes[..., :n_blocks], genes[..., n_blocks, None]
+    mask = importances > threshold
+    on = [mask.astype(float)]
+    log_multiplier = 2.0 * (importances - 0.5)
+    strengths = []
+    for name, gene in zip(extra_genes, np.moveaxis(genes[..., n_blocks + 1 :], -1, 0), strict=True):
+        if name == "base_lr":
+            log_multiplier = log_multiplier + (gene[..., None] - 0.5)
+        else:
+            is_on, strength = _SWITCHES[name](gene)
+            on.append(is_on[..., None])
+            strengths.append(strength[..., None])
+    log_multiplier = np.where(mask, log_multiplier, 0.0)
+    joined: FloatArray = np.concatenate([*on, log_multiplier, *strengths], axis=-1)
     return joined
+
+
+def _switch(gene: FloatArray) -> tuple[FloatArray, FloatArray]:
+    is_on = (gene > 0.5).astype(float)
+    return is_on, np.zeros_like(gene)
+
+
+def _strength(gene: FloatArray) -> tuple[FloatArray, FloatArray]:
+    is_on = (gene > NONE_UP_TO).astype(float)
+    return is_on, is_on * (gene - NONE_UP_TO) / (1.0 - NONE_UP_TO)
+
+
+_SWITCHES = {"norm_statistics": _switch, "weight_decay": _strength, "l2sp": _strength}
 
 
 @dataclass(frozen=True)

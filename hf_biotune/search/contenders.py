@@ -8,13 +8,13 @@ individuals; and one of them is the best of what people do by hand, so that the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from ..evolution import plan_of
-from .history import MULTIPLIERS_KEY, fitness_of, was_trained
+from .history import fitness_of, phenotype_of, was_trained
 from .metrics import Metric
 
 # In log10 of a rate, as far as phenotypes are rounded for reuse: less is below the noise of seeds.
@@ -53,8 +53,7 @@ def distinct_best(trials: Sequence[FrozenTrial], metric: Metric) -> list[FrozenT
     ranked = sorted(trials, key=lambda t: fitness_of(t).score, reverse=metric.greater_is_better)
     found: list[FrozenTrial] = []
     for trial in ranked:
-        multipliers = trial.user_attrs[MULTIPLIERS_KEY]
-        if multipliers not in [other.user_attrs[MULTIPLIERS_KEY] for other in found]:
+        if phenotype_of(trial) not in [phenotype_of(other) for other in found]:
             found.append(trial)
     return found
 
@@ -91,8 +90,7 @@ def finalist_trials(
 
 def differ(some: FrozenTrial, other: FrozenTrial) -> bool:
     """Whether two trials train different blocks, or one at rates a quarter of a decade apart."""
-    first: Mapping[str, float] = some.user_attrs[MULTIPLIERS_KEY]
-    second: Mapping[str, float] = other.user_attrs[MULTIPLIERS_KEY]
+    first, second = phenotype_of(some), phenotype_of(other)
     if first.keys() != second.keys():
         return True
     apart = [abs(math.log10(first[name] / second[name])) for name in first]

@@ -35,6 +35,7 @@ from .history import (
     FITNESS_KEY,
     MULTIPLIERS_KEY,
     REUSED_KEY,
+    SETTINGS_KEY,
     START_KEY,
     finished_trials,
     fitness_of,
@@ -47,7 +48,7 @@ from .identity import claim, identity_of
 from .kept import KeptAdapters
 from .listener import SearchListener, TrialReport
 from .metrics import resolve_metric
-from .phenotypes import Phenotypes
+from .phenotypes import Phenotypes, check_extra_genes_fit, neutral_genes, other_settings
 from .result import SearchResult
 from .samplers import sampler_of
 from .scoring import Scorer
@@ -82,6 +83,7 @@ class SearchEngine:
         self._metric = resolve_metric(search.metric, search.greater_is_better)
         pool = BaseModelPool(model_init, args.device)
         self._partition = partition(pool.model, blocks)
+        check_extra_genes_fit(search.extra_genes, pool.model)
         self._phenotypes = Phenotypes(
             self._partition, search, pool.seeded_blocks(self._partition, search.seeds)
         )
@@ -201,7 +203,8 @@ class SearchEngine:
                 norm_statistics=search.norm_statistics,
             )
 
-        return starts_of(self._study, self._partition, ratios)
+        extra = neutral_genes(search, evaluator.args)
+        return starts_of(self._study, self._partition, ratios, extra)
 
     def _fail_orphans(self) -> None:
         """What a killed process was training is trained again, with the same genes."""
@@ -230,12 +233,14 @@ class SearchEngine:
     def _run_trial(self) -> None:
         trial = self._study.ask()
         try:
-            suggest_genotype(trial, self._partition.names)
+            suggest_genotype(trial, self._partition.names, self._search.extra_genes)
             genotype = self._phenotypes.genotype_of(trial)
             plan = plan_of(trial)
             self._listener.on_trial_begin(trial.number, plan.generation, plan.role)
             config = self._phenotypes.config_of(genotype)
             trial.set_user_attr(MULTIPLIERS_KEY, config.lr_multipliers)
+            if settings := other_settings(config):
+                trial.set_user_attr(SETTINGS_KEY, settings)
             if plan.role == "initial" and plan.slot < len(self._starts):
                 trial.set_user_attr(START_KEY, list(self._starts)[plan.slot])
             earlier = self._scorer.scored_before(plan, config)

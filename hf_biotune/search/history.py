@@ -10,12 +10,14 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from ..blocks import Partition
-from ..evolution import genotype_of, plan_of
+from ..evolution import EXTRA_PREFIX, genotype_of, plan_of
+from ..extra_genes import settings_of
 from ..genotype import Genotype
 from .fitness import FitnessResult
 
 FITNESS_KEY = "fitness"
 MULTIPLIERS_KEY = "lr_multipliers"
+SETTINGS_KEY = "settings"
 REUSED_KEY = "reused_from"
 START_KEY = "start"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -29,6 +31,11 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
 def fitness_of(trial: FrozenTrial) -> FitnessResult:
     """The result of a finished trial; that of the earlier one, if it was reused."""
     return FitnessResult.from_dict(trial.user_attrs[FITNESS_KEY])
+
+
+def phenotype_of(trial: FrozenTrial) -> dict[str, float]:
+    """What an individual trains: the rate of each block, and the strength of each other setting."""
+    return {**trial.user_attrs[MULTIPLIERS_KEY], **trial.user_attrs.get(SETTINGS_KEY, {})}
 
 
 def has_own_training(trial: FrozenTrial) -> bool:
@@ -60,7 +67,8 @@ def history_of(study: optuna.Study, partition: Partition) -> pd.DataFrame:
     as "linear probe", else empty), `parents`, `state` (complete, pruned, reused,
     failed), `score`, `score_std`, `epochs`, `trainings`, `seconds`, `trained_parameters`, `key`,
     `freezing_threshold`, and for each block `importance:<block>` and `multiplier:<block>` (NaN if
-    frozen). Costs of reused trials are 0.
+    frozen). With extra genes, for each of them `gene:<name>` and what it decodes to, `<name>`; the
+    multipliers have `base_lr` in them. Costs of reused trials are 0.
 
     Args:
         study: of a search.
@@ -86,6 +94,8 @@ def _row(trial: FrozenTrial, partition: Partition) -> dict[str, Any]:
         "freezing_threshold": genotype.freezing_threshold,
         **_genes(genotype, partition),
         **{f"multiplier:{name}": multipliers.get(name, float("nan")) for name in partition.names},
+        **{f"{EXTRA_PREFIX}{name}": gene for name, gene in genotype.extra_genes.items()},
+        **settings_of(genotype.extra_genes),
     }
 
 

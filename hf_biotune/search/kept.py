@@ -17,7 +17,7 @@ from ..model import BioTuneModel
 from .adapter_store import AdapterStore, TrainedRun
 from .contenders import contenders, distinct_best, finalist_trials, trained_by_fold
 from .fitness import RunKeeper, SeedRun
-from .history import MULTIPLIERS_KEY, fitness_of
+from .history import MULTIPLIERS_KEY, fitness_of, phenotype_of
 from .metrics import Metric
 from .search_config import SearchConfig
 
@@ -128,8 +128,8 @@ class KeptAdapters:
         others = contenders(self._study, self._metric, n + len(first))
         usual = {trial.number for trial in contenders(self._study, self._metric, self._number)}
         first = [*first[:1], *(trial for trial in first[1:] if trial.number in usual)]
-        known = [trial.user_attrs[MULTIPLIERS_KEY] for trial in first]
-        ranked = [*first, *(t for t in others if t.user_attrs[MULTIPLIERS_KEY] not in known)]
+        known = [phenotype_of(trial) for trial in first]
+        ranked = [*first, *(trial for trial in others if phenotype_of(trial) not in known)]
         if n > min(len(ranked), self._number):
             raise ConfigError(
                 f"{n} individuals are asked for, but {len(ranked)} with distinct blocks and rates "

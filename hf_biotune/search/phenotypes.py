@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from optuna.trial import FrozenTrial, Trial
+from torch import nn
+from transformers import TrainingArguments
 
 from ..blocks import Partition
 from ..config import BioTuneConfig
 from ..evolution import genotype_of
+from ..exceptions import ConfigError
+from ..extra_genes import genes_of, settings_of
 from ..genotype import Genotype, lr_multiplier
+from ..penalties import L2SP
 from .search_config import SearchConfig
 
 
@@ -43,18 +48,61 @@ class Phenotypes:
         """What a genotype stands for, `always_train` included."""
         names = self._partition.names
         config = BioTuneConfig.from_genotype(
-            genotype, self._partition, norm_statistics=self._search.norm_statistics
+            genotype,
+            self._partition,
+            new_blocks=self._unsaved,
+            norm_statistics=self._search.norm_statistics,
         )
+        factor = settings_of(genotype.extra_genes).get("base_lr", 1.0)
         genes = dict(zip(names, genotype.importances, strict=True))
         multipliers = config.lr_multipliers
         for name in self._search.always_train:
-            multipliers.setdefault(name, lr_multiplier(genes[name]))
+            multipliers.setdefault(name, factor * lr_multiplier(genes[name]))
         config.lr_multipliers = {name: multipliers[name] for name in names if name in multipliers}
         config.saved_blocks = [name for name in self._unsaved if name not in multipliers]
         return config
 
 
-def phenotype_key(multipliers: Mapping[str, float]) -> tuple[tuple[str, int], ...]:
+def other_settings(config: BioTuneConfig) -> dict[str, float]:
+    """What a configuration asks for beside blocks and rates: the strength of what is on."""
+    penalty = L2SP.from_dict(config.l2sp).strength if config.l2sp is not None else 0.0
+    settings = {
+        "setting:frozen norm statistics": float(config.norm_statistics == "frozen"),
+        "setting:weight decay": config.weight_decay or 0.0,
+        "setting:l2sp": penalty,
+    }
+    return {name: strength for name, strength in settings.items() if strength}
+
+
+def neutral_genes(search: SearchConfig, args: TrainingArguments) -> dict[str, float]:
+    """The extra genes that decode to what a search would do without them, or nearly so."""
+    settings = {
+        "base_lr": 1.0,
+        "l2sp": 0.0,
+        "norm_statistics": search.norm_statistics,
+        "weight_decay": args.weight_decay,
+    }
+    return genes_of({name: settings[name] for name in search.extra_genes})
+
+
+def check_extra_genes_fit(extra_genes: Sequence[str], model: nn.Module) -> None:
+    """Check that each extra gene can make a difference.
+
+    Raises:
+        ConfigError: the model has no statistics that could be frozen.
+    """
+    has_statistics = any(
+        isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
+        for module in model.modules()
+    )
+    if "norm_statistics" in extra_genes and not has_statistics:
+        raise ConfigError(
+            f"extra_genes has 'norm_statistics', but {type(model).__name__} has no BatchNorm with "
+            f"statistics to freeze; leave it out"
+        )
+
+
+def phenotype_key(phenotype: Mapping[str, float]) -> tuple[tuple[str, int], ...]:
     """Blocks and rates to a quarter of a decade: finer differences are below the noise of seeds.
 
     Example:
@@ -62,5 +110,5 @@ def phenotype_key(multipliers: Mapping[str, float]) -> tuple[tuple[str, int], ..
         True
     """
     return tuple(
-        (name, round(4 * float(np.log10(multiplier)))) for name, multiplier in multipliers.items()
+        (name, round(4 * float(np.log10(strength)))) for name, strength in phenotype.items()
     )

@@ -67,6 +67,7 @@ def sampler_of(
     if search.sampler == BIOTUNE:
         return BioTuneSampler(
             block_names,
+            extra_genes=search.extra_genes,
             population_size=scheme.population_size,
             n_elites=scheme.n_elites,
             n_folds=scheme.n_folds,
@@ -83,4 +84,11 @@ def sampler_of(
         def make(seed: int) -> BaseSampler:
             return build(seed, scheme.population_size)
 
-    return PlannedSampler(block_names, make, scheme=scheme, seed=search.seed, first=first)
+    return PlannedSampler(
+        block_names,
+        make,
+        scheme=scheme,
+        extra_genes=search.extra_genes,
+        seed=search.seed,
+        first=first,
+    )

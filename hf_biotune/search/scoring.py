@@ -13,16 +13,16 @@ from .fitness import EpochRecord, FitnessEvaluator, FitnessResult
 from .folds import Split
 from .halving import MINIMUM_PEERS, is_kept, rung_epoch
 from .history import (
-    MULTIPLIERS_KEY,
     REUSED_KEY,
     finished_trials,
     fitness_of,
     has_own_training,
+    phenotype_of,
     was_trained,
 )
 from .kept import KeptAdapters
 from .listener import SearchListener
-from .phenotypes import phenotype_key
+from .phenotypes import other_settings, phenotype_key
 from .search_config import SearchConfig
 
 
@@ -62,12 +62,12 @@ class Scorer:
         """
         if not self._search.memoise:
             return None
-        key = phenotype_key(config.lr_multipliers)
+        key = phenotype_key({**config.lr_multipliers, **other_settings(config)})
         for trial in finished_trials(self._study):
             if (
                 has_own_training(trial)
                 and plan_of(trial).fold == plan.fold
-                and phenotype_key(trial.user_attrs[MULTIPLIERS_KEY]) == key
+                and phenotype_key(phenotype_of(trial)) == key
             ):
                 return trial
         return None

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..exceptions import ConfigError
+from ..extra_genes import checked_extra_genes
 from .budget import Budget
 from .folds import n_folds
 from .samplers import BIOTUNE, check_sampler
@@ -66,6 +67,10 @@ class SearchConfig:
             the same fold costs nothing. Default: `True`.
         always_train: blocks that no individual may freeze. Default: none.
         norm_statistics: see [`BioTuneConfig`]. Default: `"train"`.
+        extra_genes: settings of the training that evolve along with the blocks, among
+            `"norm_statistics"`, `"base_lr"` (up to half a decade either way), `"weight_decay"` and
+            `"l2sp"` (pull towards the pre-trained weights); see [`settings_of`]. What they decode
+            to is part of each individual's [`BioTuneConfig`]. Default: none.
         memory_layout: of convolutions' weights: `"contiguous"`, `"channels_last"`, or `"auto"`
             (default). What is `"auto"` here and in the next two is measured at the start of a
             search, for a few steps of the real model: the fastest whose loss and gradient agree
@@ -102,6 +107,7 @@ class SearchConfig:
     memoise: bool = True
     always_train: tuple[str, ...] = ()
     norm_statistics: str = "train"
+    extra_genes: tuple[str, ...] = ()
     memory_layout: str = "auto"
     precision: str = "auto"
     fused_optimizer: bool | str = "auto"
@@ -114,6 +120,7 @@ class SearchConfig:
             raise ConfigError("a search needs an end: give budget or generations")
         object.__setattr__(self, "seeds", tuple(self.seeds))
         object.__setattr__(self, "always_train", tuple(self.always_train))
+        object.__setattr__(self, "extra_genes", checked_extra_genes(self.extra_genes))
         self._check_evolution()
         self._check_fitness()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -94,7 +95,10 @@ def starting_points(
 
 
 def starts_of(
-    study: optuna.Study, partition: Partition, ratios: Callable[[], Mapping[str, float]]
+    study: optuna.Study,
+    partition: Partition,
+    ratios: Callable[[], Mapping[str, float]],
+    extra: Mapping[str, float] | None = None,
 ) -> dict[str, Genotype]:
     """The starting points of a study, found once and kept in it.
 
@@ -105,9 +109,13 @@ def starts_of(
         study: of a search.
         partition: the model's blocks.
         ratios: measures what [`gradient_informed`] takes; called if the study has no starts yet.
+        extra: the extra genes of all of them. Default: none.
     """
     if STARTS_KEY not in study.user_attrs:
-        found = starting_points(partition, ratios())
-        study.set_user_attr(STARTS_KEY, {name: g.to_dict() for name, g in found.items()})
+        found = {
+            name: replace(genotype, extra=extra or {}).to_dict()
+            for name, genotype in starting_points(partition, ratios()).items()
+        }
+        study.set_user_attr(STARTS_KEY, found)
     stored = study.user_attrs[STARTS_KEY]
     return {name: Genotype.from_dict(genotype) for name, genotype in stored.items()}

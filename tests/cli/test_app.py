@@ -161,6 +161,7 @@ def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
         (["--budget", "soon"], "budget must be a number of trainings, a time or"),
         (["--budget", "0"], "budget must be greater than 0"),
         (["--population-size", "2"], "population_size must be at least n_elites + 2 = 3, got 2"),
+        (["--extra-gene", "momentum"], "extra_genes must be among base_lr, l2sp, norm_statistics"),
         (["--sampler", "annealing"], "sampler must be one of biotune, random, tpe, cmaes, gp"),
         (["--metric", "auc"], "metric must be one of macro_accuracy, accuracy, f1, loss"),
         (["--train-fraction", "0"], "train_fraction"),

@@ -158,6 +158,15 @@ SMALL_VIT = ViTConfig(
         (small_resnet, {"lr_multipliers": CONFIG, "norm_statistics": "train"}, {}),
         (small_resnet, {"lr_multipliers": CONFIG, "norm_statistics": "frozen"}, {}),
         (
+            small_resnet,
+            {
+                "lr_multipliers": CONFIG,
+                "weight_decay": 0.5,
+                "l2sp": {"strength": 0.05, "new_blocks": ["head"]},
+            },
+            {},
+        ),
+        (
             lambda: ViTForImageClassification(SMALL_VIT),
             {"lr_multipliers": {"layer1": 2.0, "head": 5.0}},
             {"bf16": True},
