@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,9 +92,11 @@ def parameter_names(block_names: Sequence[str], extra_genes: Sequence[str] = ())
     ]
 
 
-def search_space(names: Iterable[str]) -> dict[str, FloatDistribution]:
+def search_space(
+    block_names: Sequence[str], extra_genes: Sequence[str] = ()
+) -> dict[str, FloatDistribution]:
     """The distribution of every gene, U[0, 1], by the name of its parameter."""
-    return {name: FloatDistribution(0.0, 1.0) for name in names}
+    return {name: FloatDistribution(0.0, 1.0) for name in parameter_names(block_names, extra_genes)}
 
 
 def parameters_of(genotype: Genotype, block_names: Sequence[str]) -> dict[str, float]:

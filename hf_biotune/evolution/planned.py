@@ -84,7 +84,7 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The genes, from the first trial on."""
-        return dict(plans.search_space(self._gene_names))
+        return dict(plans.search_space(self.block_names, self.extra_genes))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Sample and plan the trial, so that the objective knows its fold."""
@@ -160,7 +160,7 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         sampler.before_trial(study, trial)
         space = sampler.infer_relative_search_space(study, trial)
         genes = dict(sampler.sample_relative(study, trial, space))
-        for name, distribution in plans.search_space(self._gene_names).items():
+        for name, distribution in plans.search_space(self.block_names, self.extra_genes).items():
             if name not in genes:
                 genes[name] = sampler.sample_independent(study, trial, name, distribution)
         given = trial.system_attrs.get("fixed_params", {})

@@ -144,7 +144,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The genes, from the first trial on."""
-        return dict(plans.search_space(self._gene_names))
+        return dict(plans.search_space(self.block_names, self.extra_genes))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Plan the trial, so that the objective knows its fold before it asks for a gene."""
