@@ -9,6 +9,7 @@ while its gradient is off by more than its own length.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,8 +26,11 @@ from transformers import Trainer, TrainingArguments
 from ..classification import logits_of, loss_of
 from .data import EncodedSplit
 from .execution import Candidates, Execution, autocast
+from .out_of_memory import is_out_of_memory, part_of, with_smaller_batches
 from .race import OPTIMIZER_STEP, TRAINING_STEP, VALIDATION_BATCH, Outcome, Timing, Way, race
 from .weights import BaseModelPool
+
+logger = logging.getLogger(__name__)
 
 EXECUTION_KEY = "execution"
 # Relative to single precision. Layouts differ by less than 1e-5; the gradient of bf16 by 0.005
@@ -85,7 +89,22 @@ def choose_execution(
     if candidates.is_settled:
         return Choice(candidates.plainest)
     if EXECUTION_KEY not in study.user_attrs:
-        choice = Calibration(pool, train, validation, args).fastest(candidates)
+
+        def attempt(parts: int) -> Choice:
+            return Calibration(pool, train, validation, args, parts).fastest(candidates)
+
+        try:
+            choice = with_smaller_batches(attempt, args.per_device_train_batch_size)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # Individuals that train less may fit.
+            logger.warning(
+                "training every block does not fit into memory, so nothing could be timed; "
+                "trainings are computed with %s",
+                candidates.plainest,
+            )
+            choice = Choice(candidates.plainest)
         study.set_user_attr(EXECUTION_KEY, choice.to_dict())
     return Choice.from_dict(study.user_attrs[EXECUTION_KEY])
 
@@ -98,6 +117,7 @@ class Calibration:
         train: samples to take a training batch from.
         validation: samples to take a scoring batch from.
         args: batch sizes, optimizer, device.
+        parts: into so many each batch is divided, of which one is timed.
     """
 
     def __init__(
@@ -106,12 +126,13 @@ class Calibration:
         train: EncodedSplit,
         validation: EncodedSplit,
         args: TrainingArguments,
+        parts: int = 1,
     ) -> None:
         self._pool = pool
         self._args = args
         self._device = args.device
-        self._training = self._batch(train, args.per_device_train_batch_size)
-        self._scoring = self._batch(validation, args.per_device_eval_batch_size)
+        self._training = self._batch(train, part_of(args.per_device_train_batch_size, parts))
+        self._scoring = self._batch(validation, part_of(args.per_device_eval_batch_size, parts))
 
     def _batch(self, split: EncodedSplit, size: int) -> dict[str, torch.Tensor]:
         return split.batch(torch.arange(min(size, len(split))), device=self._device)

@@ -33,6 +33,7 @@ from .execution import Execution
 from .fitness import StoppingRule
 from .forward import Forward
 from .metrics import Metric
+from .out_of_memory import part_of, with_smaller_batches
 from .task import predict
 
 
@@ -101,6 +102,19 @@ class FineTuner:
             seed: of initialisation and data order.
             on_epoch: called with the number of finished epochs and of all epochs.
         """
+
+        def attempt(parts: int) -> FineTuneResult:
+            return self._fit(config, seed, on_epoch, parts)
+
+        return with_smaller_batches(attempt, self._args.per_device_train_batch_size)
+
+    def _fit(
+        self,
+        config: BioTuneConfig,
+        seed: int,
+        on_epoch: Callable[[int, int], None] | None,
+        parts: int,
+    ) -> FineTuneResult:
         set_seed(seed)
         base = self._model_init()
         self._execution.lay_out(base)
@@ -112,7 +126,8 @@ class FineTuner:
         output_dir = self._args.output_dir
         parent = output_dir if output_dir and Path(output_dir).is_dir() else None
         with tempfile.TemporaryDirectory(prefix="checkpoints-", dir=parent) as directory:
-            trainer = self._trainer(model, directory, seed, curve)
+            args = _arguments(self._args, directory, self._metric, seed, parts)
+            trainer = self._trainer(model, args, curve)
             started = time.perf_counter()
             trainer.train()
             seconds = time.perf_counter() - started
@@ -127,12 +142,12 @@ class FineTuner:
             seconds=seconds,
         )
 
-    def _trainer(self, model: BioTuneModel, directory: str, seed: int, curve: _Curve) -> Trainer:
+    def _trainer(self, model: BioTuneModel, args: TrainingArguments, curve: _Curve) -> Trainer:
         trainer = Trainer(
             model,
-            _arguments(self._args, directory, self._metric, seed),
+            args,
             data_collator=default_data_collator,
-            train_dataset=self._data.train.for_trainer(seed),
+            train_dataset=self._data.train.for_trainer(args.seed),
             eval_dataset=self._data.validation,
             compute_metrics=_compute_metrics(self._metric),
             **biotune_trainer_kwargs(model, callbacks=[curve]),
@@ -153,10 +168,13 @@ class FineTuner:
 
 
 def _arguments(
-    args: TrainingArguments, directory: str, metric: Metric, seed: int
+    args: TrainingArguments, directory: str, metric: Metric, seed: int, parts: int
 ) -> TrainingArguments:
     changed = copy.copy(args)
     settings: dict[str, Any] = {
+        "per_device_train_batch_size": part_of(args.per_device_train_batch_size, parts),
+        "per_device_eval_batch_size": part_of(args.per_device_eval_batch_size, parts),
+        "gradient_accumulation_steps": args.gradient_accumulation_steps * parts,
         "output_dir": directory,
         "seed": seed,
         "data_seed": seed,

@@ -27,6 +27,7 @@ from .data import EncodedSplit, SplitView
 from .execution import Execution, precision_of
 from .forward import Forward
 from .metrics import Metric
+from .out_of_memory import part_of, with_smaller_batches
 from .task import predict
 from .weights import BaseModelPool
 
@@ -58,6 +59,8 @@ class SeedRun:
         score: the best epoch's score, the metric's worst one if the run diverged.
         seconds: wall time, evaluation included.
         stopped: why it ended early: `""`, `"patience"`, `"halving"` or `"diverged"`.
+        batch_parts: into so many parts batches were divided, because memory did not suffice for
+            them; see [`with_smaller_batches`].
     """
 
     seed: int
@@ -65,6 +68,7 @@ class SeedRun:
     score: float
     seconds: float
     stopped: str = ""
+    batch_parts: int = 1
 
     @property
     def epochs(self) -> int:
@@ -247,6 +251,23 @@ class FitnessEvaluator:
         keeper: RunKeeper,
     ) -> SeedRun:
         started = time.perf_counter()
+
+        def attempt(parts: int) -> SeedRun:
+            self._parts = parts
+            return self._attempt(config, seed, train, validation, after_epoch, keeper, started)
+
+        return with_smaller_batches(attempt, self.args.per_device_train_batch_size)
+
+    def _attempt(
+        self,
+        config: BioTuneConfig,
+        seed: int,
+        train: SplitView,
+        validation: SplitView,
+        after_epoch: EpochHook | None,
+        keeper: RunKeeper,
+        started: float,
+    ) -> SeedRun:
         base = self.pool.restore(seed)
         set_seed(seed)
         wrapped = get_biotune_model(base, config, keep_base_weights=False)
@@ -260,7 +281,8 @@ class FitnessEvaluator:
             score = self.metric.worst
             if stopped != "diverged":
                 score = scores[_best_index(scores, self.metric)]
-            run = SeedRun(seed, tuple(curve), score, time.perf_counter() - started, stopped)
+            seconds = time.perf_counter() - started
+            run = SeedRun(seed, tuple(curve), score, seconds, stopped, self._parts)
             keeper.on_run_end(wrapped, run)
         finally:
             wrapped.merge_and_unload()
@@ -326,12 +348,13 @@ class FitnessEvaluator:
     ) -> float:
         """One pass over the training samples. Returns the mean loss of its steps."""
         train = train.at_epoch(seed, epoch)
+        part_size = part_of(self.args.per_device_train_batch_size, self._parts)
         device = self._accelerator.device
         trained = [p for p in forward.model.parameters() if p.requires_grad]
         total = torch.zeros((), device=device)
         batches = torch.split(epoch_order(len(train), seed, epoch), self._batch_size)
         for indices in batches:
-            for micro in torch.split(indices, self.args.per_device_train_batch_size):
+            for micro in torch.split(indices, part_size):
                 with self.execution.training_context(device):
                     logits = forward(train, micro)
                 labels = train.labels[micro].to(device)
@@ -350,7 +373,8 @@ class FitnessEvaluator:
         self, forward: Forward, validation: SplitView, train_loss: float, rate: float
     ) -> EpochRecord:
         with self.execution.validation_context(self._accelerator.device):
-            logits = predict(forward, validation, self.args.per_device_eval_batch_size)
+            size = part_of(self.args.per_device_eval_batch_size, self._parts)
+            logits = predict(forward, validation, size)
         finite = bool(torch.isfinite(logits).all())
         return EpochRecord(
             train_loss=train_loss,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
-from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from ..blocks import Partition
 from ..classification import loss_of
 from ..config import BioTuneConfig
-from ..model import get_biotune_model
+from ..model import BioTuneModel, get_biotune_model
 from .data import SplitView
 from .fitness import accelerator_for, epoch_order
 from .forward import Forward
+from .out_of_memory import part_of, with_smaller_batches
 from .weights import BaseModelPool
 
 N_BATCHES = 5
@@ -59,22 +61,17 @@ def relative_gradient_norms(
     set_seed(seed)
     wrapped = get_biotune_model(model, everything, keep_base_weights=False)
     wrapped.train()
-    accelerator = accelerator_for(args)
-    forward = Forward(wrapped, accelerator.device)
-    norms = []
+    size = args.per_device_train_batch_size
+
+    def attempt(parts: int) -> list[np.ndarray]:
+        batches = _whole_batches(len(samples), seed, part_of(size, parts))
+        return [_norms(partition, g) for g in _gradients(wrapped, samples, batches, seed, args)]
+
     try:
-        samples = samples.at_epoch(seed, 0)
-        for positions in _whole_batches(len(samples), seed, args.per_device_train_batch_size):
-            model.zero_grad()
-            with accelerator.autocast():
-                logits = forward(samples, positions)
-            labels = samples.labels[positions].to(accelerator.device)
-            loss_of(logits, labels, args.label_smoothing_factor).backward()  # type: ignore[no-untyped-call]
-            norms.append(_norms(partition, _gradients(model)))
+        gradients = np.median(with_smaller_batches(attempt, size), axis=0)
     finally:
         wrapped.merge_and_unload()
         pool.restore(seed)
-    gradients = np.median(norms, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(gradients == 0.0, 0.0, gradients / weights)
     return dict(zip(partition.names, ratios.tolist(), strict=True))
@@ -86,8 +83,25 @@ def _whole_batches(n_samples: int, seed: int, size: int) -> list[torch.Tensor]:
     return [batch for batch in batches if len(batch) == len(batches[0])]
 
 
-def _gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+def _gradients(
+    wrapped: BioTuneModel,
+    samples: SplitView,
+    batches: Sequence[torch.Tensor],
+    seed: int,
+    args: TrainingArguments,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """The gradients of each batch, by the names of the base model."""
+    model = wrapped.get_base_model()
+    accelerator = accelerator_for(args)
+    forward = Forward(wrapped, accelerator.device)
+    samples = samples.at_epoch(seed, 0)
+    for positions in batches:
+        model.zero_grad()
+        with accelerator.autocast():
+            logits = forward(samples, positions)
+        labels = samples.labels[positions].to(accelerator.device)
+        loss_of(logits, labels, args.label_smoothing_factor).backward()  # type: ignore[no-untyped-call]
+        yield {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _norms(partition: Partition, tensors: dict[str, torch.Tensor]) -> np.ndarray:
