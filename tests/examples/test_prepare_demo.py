@@ -110,9 +110,13 @@ def test_minilm_places_a_sentence_near_its_paraphrase(demo):
     tokenizer = AutoTokenizer.from_pretrained(demo / "minilm")
     encoder = AutoModel.from_pretrained(demo / "minilm").eval()
     sentences = ["Solve a linear system.", "Find x such that A x = b.", "Draw random numbers."]
+    tokens = tokenizer(sentences, padding=True, return_tensors="pt")
     with torch.no_grad():
-        states = encoder(**tokenizer(sentences, padding=True, return_tensors="pt"))
-    first, near, far = torch.nn.functional.normalize(states.last_hidden_state.mean(1))
+        states = encoder(**tokens).last_hidden_state
+    # A sentence is the mean of its own tokens, without the padding.
+    tokens_to_sum = tokens["attention_mask"].unsqueeze(2)
+    sentence_states = (states * tokens_to_sum).sum(1)  # (3, 384)
+    first, near, far = torch.nn.functional.normalize(sentence_states)
     assert first @ near > first @ far + 0.1
 
 
@@ -173,7 +177,7 @@ def test_an_unknown_name_is_refused(prepare_demo, tmp_path):
     assert result.exit_code == 2
     # The terminal's frame breaks lines.
     message = " ".join(result.output.replace("│", "").split())
-    assert "'cifar' is not one of: efficientnet-lite0, mnist-200, elpv-256, digits-100" in message
+    assert "'cifar' is not one of: efficientnet-lite0, minilm, mnist-200, elpv-256," in message
 
 
 @pytest.mark.parametrize(
