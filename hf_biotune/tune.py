@@ -15,7 +15,20 @@ from transformers import TrainingArguments
 
 from .baselines import baseline_config
 from .blocks import BlockSpec
+from .comparison import (
+    ON_ALL,
+    OURS,
+    RETRAIN,
+    best_run,
+    final_runs,
+    frame_of,
+    kept_runs,
+    row_of,
+    row_of_ensemble,
+    runs_on_all,
+)
 from .config import BioTuneConfig
+from .exceptions import ConfigError
 from .extra_genes import settings_of
 from .report import ReportData, write_model_card, write_report
 from .search import (
@@ -33,7 +46,6 @@ from .search.execution import precision_of
 from .search.models import AUTO_CLASSES, IMAGE_TASK
 
 COMPARED = ("linear probe", "full fine-tuning")
-OURS = "BioTune"
 
 
 @dataclass(frozen=True)
@@ -45,12 +57,14 @@ class TuneResult:
         comparison: one row per method; see [`ReportData`].
         adapter: the directory of the winner's adapter.
         report: the path of `report.html`.
+        ensemble: the directory of the ensemble, if one was asked for.
     """
 
     search: SearchResult
     comparison: pd.DataFrame = field(repr=False)
     adapter: Path
     report: Path
+    ensemble: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,8 @@ def tune(
     blocks: BlockSpec = "auto",
     storage: str | None = None,
     final_seeds: Sequence[int] | None = None,
+    retrain: str = "train",
+    ensemble: int = 0,
     provenance: Provenance | None = None,
     listener: SearchListener | None = None,
 ) -> TuneResult:
@@ -97,10 +113,25 @@ def tune(
         blocks: see [`partition`].
         storage: of the study; default: a journal file in `args.output_dir`.
         final_seeds: of the final trainings. Default: the seeds of the search.
+        retrain: what the winner is trained on once more, for its comparison and its adapter:
+
+            - `"none"`: nothing. Its weights are those that the search kept. The methods that it is
+              compared with are trained with the same seeds.
+            - `"train"` (default): the training samples, as the other methods are.
+            - `"train+validation"`: both, after the trainings of `"train"`, which tell for how many
+              epochs. It has a row of its own in the comparison, since no other method is trained
+              on validation samples.
+        ensemble: how many of the best individuals to save as one model besides, in the directory
+            `ensemble`, with a row of its own. 0 (default): none. It needs no training.
         provenance: for the report.
         listener: is told what happens.
+
+    Raises:
+        ConfigError: `retrain` is none of these, or it or `ensemble` needs weights that the search
+            does not keep.
     """
     search, listener = search or SearchConfig(), listener or SearchListener()
+    _check_final(search, retrain, ensemble, final_seeds)
     provenance = provenance or Provenance("the model", data.name, "")
     result = biotune_search(
         model_init,
@@ -114,11 +145,6 @@ def tune(
     )
     directory = Path(args.output_dir)
     write_search(result, directory, provenance.command)
-    methods = {
-        name: baseline_config(name, result.partition, norm_statistics=search.norm_statistics)
-        for name in COMPARED
-    } | {OURS: result.best_config}
-    seeds = tuple(final_seeds or search.seeds)
     tuner = FineTuner(
         model_init,
         data,
@@ -127,19 +153,105 @@ def tune(
         StoppingRule(search.patience, search.patience_from),
         result.execution,
     )
-    runs = _final_runs(methods, tuner, seeds, listener)
-    comparison = compare_runs(runs, methods, result, args)
+    finals = _finals(result, tuner, search, retrain, final_seeds, listener, args.learning_rate)
+    together = None
+    if ensemble:
+        together = directory / "ensemble"
+        members = result.ensemble(ensemble)
+        finals.rows.append(row_of_ensemble(members, tuner, result, args.learning_rate))
+        for member in members.members:
+            member.config.base_model_name_or_path = provenance.model_id
+        members.save_pretrained(together)
+    comparison = frame_of(finals.rows)
     comparison.to_json(directory / "comparison.json", orient="records", indent=2)
-    best = _best_run(runs[OURS], search)
-    best.model.active_peft_config.base_model_name_or_path = provenance.model_id
+    finals.saved.model.active_peft_config.base_model_name_or_path = provenance.model_id
     adapter = directory / "adapter"
-    best.model.save_pretrained(adapter)
-    page = _report_data(result, comparison, args, search, provenance, data.train.n_classes)
+    finals.saved.model.save_pretrained(adapter)
+    facts = _facts(result, args, search) | {"saved adapter": finals.description}
+    page = _report_data(result, comparison, facts, search, provenance, data.train.n_classes)
     report = write_report(directory, page)
     write_model_card(
-        directory, page, base_model=provenance.model_id, task=provenance.task, seed=best.seed
+        directory,
+        page,
+        base_model=provenance.model_id,
+        task=provenance.task,
+        # The scores of these weights are in no other row than their own.
+        seed=None if retrain == "train+validation" else finals.saved.seed,
     )
-    return TuneResult(result, comparison, adapter, report)
+    return TuneResult(result, comparison, adapter, report, together)
+
+
+@dataclass(frozen=True)
+class _Finals:
+    """The rows of the comparison, and the model to save, with where it comes from."""
+
+    rows: list[dict[str, object]]
+    saved: FineTuneResult
+    description: str
+
+
+def _finals(
+    result: SearchResult,
+    tuner: FineTuner,
+    search: SearchConfig,
+    retrain: str,
+    final_seeds: Sequence[int] | None,
+    listener: SearchListener,
+    lr: float,
+) -> _Finals:
+    """Train what is compared."""
+    seeds = tuple(final_seeds or (result.best_seeds if retrain == "none" else search.seeds))
+    config = result.best_config
+    rows = []
+    for name in COMPARED:
+        rival = baseline_config(name, result.partition, norm_statistics=search.norm_statistics)
+        runs = final_runs(name, rival, tuner, seeds, listener)
+        rows.append(row_of(name, rival, runs, result, lr))
+    is_kept = retrain == "none"
+    runs = (
+        kept_runs(result, tuner, seeds)
+        if is_kept
+        else final_runs(OURS, config, tuner, seeds, listener)
+    )
+    rows.append(row_of(OURS, config, runs, result, lr, is_kept=is_kept))
+    saved = best_run(runs, resolve_metric(search.metric, search.greater_is_better))
+    if is_kept:
+        what = "as the search trained it; the compared methods were trained anew, by Trainer"
+    elif retrain == "train":
+        what = "trained anew, by Trainer, as the compared methods"
+    else:
+        runs = runs_on_all(result, tuner, runs, listener)
+        rows.append(row_of(ON_ALL, config, runs, result, lr))
+        saved = runs[0]
+        what = f"trained anew on training and validation samples, for {saved.epochs} epochs"
+    return _Finals(rows, saved, f"the winner with seed {saved.seed}, {what}")
+
+
+def _check_final(
+    search: SearchConfig, retrain: str, ensemble: int, final_seeds: Sequence[int] | None
+) -> None:
+    """Before the search, which may take hours."""
+    if retrain not in RETRAIN:
+        raise ConfigError(f"retrain must be one of {', '.join(RETRAIN)}, got {retrain!r}")
+    if isinstance(ensemble, bool) or not isinstance(ensemble, int) or ensemble < 0:
+        raise ConfigError(f"ensemble must be an integer of at least 0, got {ensemble!r}")
+    if not search.keep_best and (retrain == "none" or ensemble):
+        raise ConfigError(
+            f"retrain={retrain!r} with ensemble={ensemble} needs weights that the search kept, but "
+            f"keep_best=0; give keep_best=1 or more"
+        )
+    if ensemble > max(search.keep_best, search.n_finalists):
+        raise ConfigError(
+            f"ensemble={ensemble} needs as many kept individuals, but keep_best="
+            f"{search.keep_best}; give a larger keep_best"
+        )
+    known = search.seeds if search.n_finalists else search.seeds[: search.seeds_per_individual]
+    if retrain == "none" and not set(final_seeds or ()) <= set(known):
+        raise ConfigError(
+            f"retrain='none' compares models that the search trained, with the seeds "
+            f"{', '.join(map(str, known))}, but final_seeds={tuple(final_seeds or ())}; leave one "
+            f"of the two out"
+        )
 
 
 def write_search(result: SearchResult, directory: Path, command: str = "") -> None:
@@ -167,70 +279,10 @@ def read_config(path: str | Path) -> BioTuneConfig:
     return BioTuneConfig.from_peft_type(**BioTuneConfig.from_json_file(path))
 
 
-def _final_runs(
-    methods: dict[str, BioTuneConfig],
-    tuner: FineTuner,
-    seeds: Sequence[int],
-    listener: SearchListener,
-) -> dict[str, list[FineTuneResult]]:
-    runs: dict[str, list[FineTuneResult]] = {name: [] for name in methods}
-    for name, config in methods.items():
-        for number, seed in enumerate(seeds, start=1):
-            listener.on_stage(f"{name}: final training {number} of {len(seeds)}")
-            runs[name].append(tuner.fit(config, seed))
-    return runs
-
-
-def compare_runs(
-    runs: dict[str, list[FineTuneResult]],
-    methods: dict[str, BioTuneConfig],
-    result: SearchResult,
-    args: TrainingArguments,
-) -> pd.DataFrame:
-    """One row per method, with the score of every seed.
-
-    Args:
-        runs: the final trainings of each method.
-        methods: their configurations.
-        result: of the search, whose cost stands in the row of BioTune.
-        args: of the trainings.
-    """
-    rows = []
-    for name, config in methods.items():
-        trained = sum(result.partition[block].n_parameters for block in config.lr_multipliers)
-        scores = [r.test_score for r in runs[name] if r.test_score is not None]
-        validation = [r.validation_score for r in runs[name]]
-        rows.append(
-            {
-                "method": name,
-                "seeds": [r.seed for r in runs[name]],
-                "test_scores": scores,
-                "validation_scores": validation,
-                "trained_parameters": trained,
-                "trained_share": trained / result.partition.n_parameters,
-                "seconds": sum(r.seconds for r in runs[name]) / len(runs[name]),
-                "search_seconds": result.seconds if name == OURS else 0.0,
-                "search_trainings": round(result.trainings, 2) if name == OURS else 0,
-                "lr": args.learning_rate,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _best_run(runs: Sequence[FineTuneResult], search: SearchConfig) -> FineTuneResult:
-    """The run of the seed with the best validation score; of equal ones the first."""
-    metric = resolve_metric(search.metric, search.greater_is_better)
-    best = runs[0]
-    for run in runs[1:]:
-        if metric.is_better(run.validation_score, best.validation_score):
-            best = run
-    return best
-
-
 def _report_data(
     result: SearchResult,
     comparison: pd.DataFrame,
-    args: TrainingArguments,
+    facts: dict[str, str],
     search: SearchConfig,
     provenance: Provenance,
     n_classes: int,
@@ -247,7 +299,7 @@ def _report_data(
         best_multipliers=result.best_config.lr_multipliers,
         norm_statistics=result.best_config.norm_statistics,
         comparison=comparison,
-        facts=_facts(result, args, search),
+        facts=facts,
         command=provenance.command,
         python=_loading_snippet(provenance, n_classes),
     )

@@ -195,6 +195,8 @@ def tune(
     train_fraction: options.TrainFraction = 1.0,
     skip_bad_images: options.SkipBadImages = False,
     cpu: options.Cpu = False,
+    retrain: options.RetrainOption = options.Retrain.train,
+    ensemble: options.Ensemble = 0,
     seed: options.Seed = 0,
 ) -> None:
     """Search, fine-tune the winner, compare it with the usual ways, write a report."""
@@ -212,12 +214,16 @@ def tune(
             run.search,
             blocks=run.blocks,
             storage=storage,
+            retrain=retrain.value,
+            ensemble=ensemble,
             provenance=run.provenance(_command_line()),
             listener=listener,
         )
     run.print_winner(console, result.search)
     run.print_comparison(console, result.comparison)
     console.print(f"Adapter: {result.adapter}", soft_wrap=True)
+    if result.ensemble is not None:
+        console.print(f"Ensemble: {result.ensemble}", soft_wrap=True)
     console.print(f"Report:  {result.report}", soft_wrap=True)
 
 

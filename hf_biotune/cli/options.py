@@ -16,7 +16,15 @@ class Preset(str, Enum):
     paper = "paper"
 
 
-_DATA, _TRAINING, _SEARCH = "Data", "Training", "Search"
+class Retrain(str, Enum):
+    """What the winner is trained on once more."""
+
+    none = "none"
+    train = "train"
+    train_and_validation = "train+validation"
+
+
+_DATA, _TRAINING, _SEARCH, _FINAL = "Data", "Training", "Search", "Final models"
 
 Model = Annotated[
     str,
@@ -123,3 +131,20 @@ Storage = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of evolution and data splits.")]
+RetrainOption = Annotated[
+    Retrain,
+    typer.Option(
+        "--retrain",
+        help="What to train the winner on once more; none: take it as the search left it.",
+        rich_help_panel=_FINAL,
+    ),
+]
+Ensemble = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=100,
+        help="Save so many of the best as one model, too; no further training.",
+        rich_help_panel=_FINAL,
+    ),
+]

@@ -122,10 +122,10 @@ class Run:
             scores = row["test_scores"] or row["validation_scores"]
             table.add_row(
                 row["method"],
-                f"{sum(scores) / len(scores):.4f}",
+                f"{sum(scores) / len(scores):.4f}" if scores else "-",
                 " ".join(f"{score:.4f}" for score in scores),
                 f"{row['trained_share']:.1%}",
-                f"{row['seconds']:.1f}",
+                "kept" if row["weights"] == "kept" else f"{row['seconds']:.1f}",
                 f"{row['search_seconds']:.0f} s" if row["search_seconds"] else "-",
             )
         console.print(table)
@@ -206,6 +206,8 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
         "norm_statistics": options["norm_statistics"],
         "extra_genes": tuple(options["extra_gene"]),
         "seed": options["seed"],
+        # Its members are kept by the search.
+        "keep_best": max(SearchConfig.keep_best, options.get("ensemble", 0)),
     }
     # What isn't given is left to the preset.
     given = {"budget": "budget", "population_size": "population_size", "n_elites": "elites"}

@@ -31,7 +31,9 @@ class ReportData:
         norm_statistics: `"train"` or `"frozen"`: what BatchNorm does in trained blocks.
         comparison: one row per method, or `None` if there was no final comparison. Columns:
             `method`, `seeds`, `test_scores` and `validation_scores` (lists, one entry per seed),
-            `trained_parameters`, `trained_share` (0 to 1), `seconds` (final training only),
+            `trained_parameters`, `trained_share` (0 to 1; of an ensemble: all members together),
+            `weights` (`"trained"` by a final training, or `"kept"`: as the search trained them),
+            `seconds` (final training only),
             `search_seconds`, `search_trainings`, `lr`.
         facts: what the run cost and ran on, `{label: value}` in the order to show. The entry
             `"base learning rate"`, if a number, also fills the rates in the winner's table.

@@ -71,6 +71,8 @@ def headline(data: ReportData) -> Headline:
     if not scores.get(OWN_METHOD):
         return Headline(f"{found}{_validation_clause(data, metric)}.", _UNTESTED)
     own = scores.pop(OWN_METHOD)
+    # Other forms of our own, such as an ensemble, are no rivals.
+    scores = {name: of for name, of in scores.items() if not name.startswith(f"{OWN_METHOD} ")}
     found += f" and scores {numbers.score(statistics.fmean(own))} {metric} on the test set"
     verdicts = [
         _verdict(name, own, scores[name], data.greater_is_better)

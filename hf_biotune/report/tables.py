@@ -126,7 +126,7 @@ def _comparison_row(row: dict[Any, Any]) -> tuple[str, ...]:
         numbers.count(row["trained_parameters"]),
         numbers.share(row["trained_share"]),
         numbers.rate(row["lr"]),
-        numbers.duration(row["seconds"]),
+        "none (kept)" if row.get("weights") == "kept" else numbers.duration(row["seconds"]),
         _search_cost(row["search_seconds"], row["search_trainings"]),
     )
 

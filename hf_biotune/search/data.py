@@ -186,6 +186,34 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
             draws=None if self.draws is None else self.draws[chosen.to(self.draws.device)],
         )
 
+    def joined(self, other: EncodedSplit) -> EncodedSplit:
+        """The samples of two splits, one after the other, with the augmentation of the first.
+
+        Raises:
+            DataError: they are not of one kind: inputs, classes or normalisation differ.
+        """
+        kinds = [
+            (
+                {name: (values.dtype, *values.shape[1:]) for name, values in split.inputs.items()},
+                split.label_names,
+                split.mean,
+                split.std,
+            )
+            for split in (self, other)
+        ]
+        if kinds[0] != kinds[1]:
+            raise DataError(
+                f"splits must be of one kind to be joined, got {kinds[0]} and {kinds[1]}; encode "
+                f"them alike, with encode_splits"
+            )
+        return replace(
+            self,
+            inputs={name: torch.cat([t, other.inputs[name]]) for name, t in self.inputs.items()},
+            labels=torch.cat([self.labels, other.labels]),
+            n_skipped=self.n_skipped + other.n_skipped,
+            draws=None,
+        )
+
     def view(self, indices: Indices | None = None) -> SplitView:
         """Some samples, without a copy, in the given order.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from ..config import BioTuneConfig
 from ..model import BioTuneModel, get_biotune_model
 from ..trainer import biotune_trainer_kwargs
-from .data import DataSplits
+from .data import DataSplits, EncodedSplit
 from .execution import Execution
-from .fitness import StoppingRule
+from .fitness import SeedRun, StoppingRule, best_index
 from .forward import Forward
 from .metrics import Metric
 from .out_of_memory import part_of, with_smaller_batches
@@ -39,16 +40,17 @@ from .task import predict
 
 @dataclass(frozen=True)
 class FineTuneResult:
-    """One final training.
+    """One final model.
 
     Args:
         model: with the weights of the best epoch.
         seed: of initialisation and data order.
-        validation_score: of the best epoch.
+        validation_score: of the best epoch; NaN if validation samples were trained on.
         test_logits: of the best epoch, if there is a test split. Shape: (samples, classes).
         test_score: the metric on them; `None` without a test split.
         epochs: that were trained.
-        seconds: of training, evaluation each epoch included.
+        best_epoch: whose weights these are, from 1.
+        seconds: of the final training, evaluation each epoch included; 0 if there was none.
     """
 
     model: BioTuneModel = field(repr=False)
@@ -57,6 +59,7 @@ class FineTuneResult:
     test_logits: torch.Tensor | None = field(repr=False)
     test_score: float | None
     epochs: int
+    best_epoch: int
     seconds: float
 
 
@@ -104,17 +107,77 @@ class FineTuner:
         """
 
         def attempt(parts: int) -> FineTuneResult:
-            return self._fit(config, seed, on_epoch, parts)
+            curve = _Curve(self._metric, self._stopping, on_epoch)
+            model, seconds = self._train(config, seed, self._data.train, curve, _CHOOSING, parts)
+            best = best_index(curve.scores, self._metric)
+            score = curve.scores[best]
+            return self._result(model, seed, score, len(curve.scores), best + 1, seconds)
 
         return with_smaller_batches(attempt, self._args.per_device_train_batch_size)
 
-    def _fit(
+    def fit_on_all(
         self,
         config: BioTuneConfig,
         seed: int,
-        on_epoch: Callable[[int, int], None] | None,
-        parts: int,
+        epochs: int,
+        on_epoch: Callable[[int, int], None] | None = None,
     ) -> FineTuneResult:
+        """Train once on training and validation samples together.
+
+        There is nothing left to choose an epoch by, so the training ends after a given number.
+
+        Args:
+            config: which blocks, at which rates.
+            seed: of initialisation and data order.
+            epochs: to train, of the same schedule; the best epochs of trainings by
+                [`~FineTuner.fit`] tell how many.
+            on_epoch: called with the number of finished epochs and of all epochs.
+        """
+        samples = self._data.train.joined(self._data.validation)
+
+        def attempt(parts: int) -> FineTuneResult:
+            end = _EndAfter(epochs, on_epoch)
+            model, seconds = self._train(config, seed, samples, end, _NOT_CHOOSING, parts)
+            return self._result(model, seed, math.nan, epochs, epochs, seconds)
+
+        return with_smaller_batches(attempt, self._args.per_device_train_batch_size)
+
+    def test(self, model: BioTuneModel, run: SeedRun) -> FineTuneResult:
+        """A model that the search trained, as a final one.
+
+        Args:
+            model: with the weights of the best epoch.
+            run: its training.
+        """
+        best = best_index([epoch.score for epoch in run.curve], self._metric)
+        model.to(self._args.device)
+        return self._result(model, run.seed, run.score, run.epochs, best + 1, 0.0)
+
+    def scores_of(self, model: nn.Module) -> tuple[float, float | None]:
+        """The scores of any classifier on the validation and the test samples.
+
+        Args:
+            model: see [`logits_of`]; it is moved to where trainings are.
+        """
+        model.to(self._args.device)
+        test = self._data.test
+        validation = self._metric.compute(
+            self._predict(model, self._data.validation), self._data.validation.labels
+        )
+        if test is None:
+            return validation, None
+        return validation, self._metric.compute(self._predict(model, test), test.labels)
+
+    def _train(
+        self,
+        config: BioTuneConfig,
+        seed: int,
+        samples: EncodedSplit,
+        callback: TrainerCallback,
+        choosing: Mapping[str, Any],
+        parts: int,
+    ) -> tuple[BioTuneModel, float]:
+        """The trained model, and the seconds that it took."""
         set_seed(seed)
         base = self._model_init()
         self._execution.lay_out(base)
@@ -122,68 +185,87 @@ class FineTuner:
         # with gradient accumulation, `Trainer` would then scale their gradients up.
         setattr(base, "accepts_loss_kwargs", False)  # noqa: B010 - not a tensor or module
         model = get_biotune_model(base, copy.deepcopy(config), keep_base_weights=False)
-        curve = _Curve(self._metric, self._stopping, on_epoch)
         output_dir = self._args.output_dir
         parent = output_dir if output_dir and Path(output_dir).is_dir() else None
         with tempfile.TemporaryDirectory(prefix="checkpoints-", dir=parent) as directory:
-            args = _arguments(self._args, directory, self._metric, seed, parts)
-            trainer = self._trainer(model, args, curve)
+            trainer = Trainer(
+                model,
+                _arguments(self._args, directory, self._metric, seed, choosing, parts),
+                data_collator=default_data_collator,
+                train_dataset=samples.for_trainer(seed),
+                eval_dataset=self._data.validation,
+                compute_metrics=_compute_metrics(self._metric),
+                **biotune_trainer_kwargs(model, callbacks=[callback]),
+            )
+            for printing in (PrinterCallback, ProgressCallback):
+                trainer.remove_callback(printing)
             started = time.perf_counter()
             trainer.train()
-            seconds = time.perf_counter() - started
-        test_logits, test_score = self._test(model, trainer.args.device)
+            return model, time.perf_counter() - started
+
+    def _result(
+        self,
+        model: BioTuneModel,
+        seed: int,
+        validation_score: float,
+        epochs: int,
+        best_epoch: int,
+        seconds: float,
+    ) -> FineTuneResult:
+        test = self._data.test
+        logits = None if test is None else self._predict(model, test)
+        score = None
+        if test is not None and logits is not None:
+            score = self._metric.compute(logits, test.labels)
         return FineTuneResult(
             model=model,
             seed=seed,
-            validation_score=float(trainer.state.best_metric),
-            test_logits=test_logits,
-            test_score=test_score,
-            epochs=len(curve.scores),
+            validation_score=validation_score,
+            test_logits=logits,
+            test_score=score,
+            epochs=epochs,
+            best_epoch=best_epoch,
             seconds=seconds,
         )
 
-    def _trainer(self, model: BioTuneModel, args: TrainingArguments, curve: _Curve) -> Trainer:
-        trainer = Trainer(
-            model,
-            args,
-            data_collator=default_data_collator,
-            train_dataset=self._data.train.for_trainer(args.seed),
-            eval_dataset=self._data.validation,
-            compute_metrics=_compute_metrics(self._metric),
-            **biotune_trainer_kwargs(model, callbacks=[curve]),
-        )
-        for callback in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(callback)
-        return trainer
+    def _predict(self, model: nn.Module, split: EncodedSplit) -> torch.Tensor:
+        forward = Forward(model, self._args.device)
+        return predict(forward, split.view(), self._args.per_device_eval_batch_size)
 
-    def _test(
-        self, model: BioTuneModel, device: torch.device
-    ) -> tuple[torch.Tensor | None, float | None]:
-        if self._data.test is None:
-            return None, None
-        logits = predict(
-            Forward(model, device), self._data.test.view(), self._args.per_device_eval_batch_size
-        )
-        return logits, self._metric.compute(logits, self._data.test.labels)
+
+# Whether the weights of the best epoch are taken in the end, or the last.
+_CHOOSING: dict[str, Any] = {
+    "eval_strategy": IntervalStrategy.EPOCH,
+    "save_strategy": SaveStrategy.EPOCH,
+    "load_best_model_at_end": True,
+}
+_NOT_CHOOSING: dict[str, Any] = {
+    "eval_strategy": IntervalStrategy.NO,
+    "save_strategy": SaveStrategy.NO,
+    "load_best_model_at_end": False,
+}
 
 
 def _arguments(
-    args: TrainingArguments, directory: str, metric: Metric, seed: int, parts: int
+    args: TrainingArguments,
+    directory: str,
+    metric: Metric,
+    seed: int,
+    choosing: Mapping[str, Any],
+    parts: int,
 ) -> TrainingArguments:
     changed = copy.copy(args)
     settings: dict[str, Any] = {
+        **choosing,
         "per_device_train_batch_size": part_of(args.per_device_train_batch_size, parts),
         "per_device_eval_batch_size": part_of(args.per_device_eval_batch_size, parts),
         "gradient_accumulation_steps": args.gradient_accumulation_steps * parts,
         "output_dir": directory,
         "seed": seed,
         "data_seed": seed,
-        "eval_strategy": IntervalStrategy.EPOCH,
-        "save_strategy": SaveStrategy.EPOCH,
         "logging_strategy": IntervalStrategy.EPOCH,
         "save_total_limit": 1,
         "save_only_model": True,
-        "load_best_model_at_end": True,
         "metric_for_best_model": metric.name,
         "greater_is_better": metric.greater_is_better,
         "label_names": ["labels"],
@@ -231,4 +313,21 @@ class _Curve(TrainerCallback):  # type: ignore[misc]
         if self._on_epoch is not None:
             self._on_epoch(len(self.scores), epochs)
         if self._stopping.is_over(self.scores, epochs, self._metric):
+            control.should_training_stop = True
+
+
+class _EndAfter(TrainerCallback):  # type: ignore[misc]
+    """Ends a training early, its schedule unchanged."""
+
+    def __init__(self, epochs: int, on_epoch: Callable[[int, int], None] | None) -> None:
+        self._epochs = epochs
+        self._on_epoch = on_epoch
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        finished = round(state.epoch)
+        if self._on_epoch is not None:
+            self._on_epoch(finished, self._epochs)
+        if finished >= self._epochs:
             control.should_training_stop = True

@@ -153,7 +153,7 @@ class StoppingRule:
         """Whether the training should end after the epochs that have these scores."""
         if self.patience is None or len(scores) < math.ceil(self.patience_from * epochs):
             return False
-        best = _best_index(scores, metric)
+        best = best_index(scores, metric)
         return len(scores) - 1 - best >= self.patience
 
 
@@ -280,7 +280,7 @@ class FitnessEvaluator:
             scores = [epoch.score for epoch in curve]
             score = self.metric.worst
             if stopped != "diverged":
-                score = scores[_best_index(scores, self.metric)]
+                score = scores[best_index(scores, self.metric)]
             seconds = time.perf_counter() - started
             run = SeedRun(seed, tuple(curve), score, seconds, stopped, self._parts)
             keeper.on_run_end(wrapped, run)
@@ -307,7 +307,7 @@ class FitnessEvaluator:
             curve.append(self._record(forward, validation, train_loss, rate))
             if not math.isfinite(curve[-1].train_loss + curve[-1].validation_loss):
                 return curve, "diverged"
-            if _best_index([e.score for e in curve], self.metric) == epoch:
+            if best_index([e.score for e in curve], self.metric) == epoch:
                 keeper.on_best_epoch(wrapped, curve[-1].score)
             if after_epoch is not None and not after_epoch(seed, curve):
                 return curve, "halving"
@@ -399,7 +399,7 @@ def epoch_order(n_samples: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_samples))
 
 
-def _best_index(scores: Sequence[float], metric: Metric) -> int:
+def best_index(scores: Sequence[float], metric: Metric) -> int:
     """The first of the best scores."""
     best = 0
     for index, score in enumerate(scores):

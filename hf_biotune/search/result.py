@@ -83,7 +83,24 @@ class SearchResult:
         run = self._run(individual, seed)
         return self.kept.load(individual, run, self._base(run.seed))
 
-    def ensemble(self, k: int = 3) -> BioTuneEnsemble:
+    @property
+    def best_seeds(self) -> tuple[int, ...]:
+        """The seeds that the winner was trained with."""
+        (winner,) = (f for f in self.finalists if f.trial == self.best_trial)
+        return tuple(run.seed for run in winner.fitness.runs)
+
+    def best_run(self, seed: int | None = None) -> SeedRun:
+        """A training of the winner.
+
+        Args:
+            seed: of the training. Default: that with the best validation score.
+
+        Raises:
+            ConfigError: the winner was not trained with this seed.
+        """
+        return self._run(self._trained_trial(self.best_trial), seed)
+
+    def ensemble(self, k: int = 5) -> BioTuneEnsemble:
         """The best individuals as one model, at no further training.
 
         Of individuals with the same blocks and rates only the best counts, and of the seeds of one

@@ -12,7 +12,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from hf_biotune import BioTuneModel, __version__
+from hf_biotune import BioTuneEnsemble, BioTuneModel, __version__
 from hf_biotune.cli import main
 
 TINY = [
@@ -91,6 +91,19 @@ def test_tune_does_the_whole_job(run, source, tmp_path):
     comparison = pd.read_json(out / "comparison.json")
     assert comparison.method.tolist() == ["linear probe", "full fine-tuning", "BioTune"]
     assert all(len(scores) == 3 for scores in comparison.test_scores)
+
+
+@pytest.mark.slow
+def test_tune_can_keep_what_the_search_trained_and_save_an_ensemble(run, source, tmp_path):
+    final = ["--retrain", "none", "--ensemble", "3"]
+    status, output, errors = run("tune", *source, "--output-dir", tmp_path, *TINY, *final)
+    assert status == 0, errors
+    assert "BioTune ensemble of 3" in output
+    assert " kept " in output
+    assert f"Ensemble: {tmp_path / 'ensemble'}" in output
+    base = AutoModelForImageClassification.from_pretrained(source[1])
+    ensemble = BioTuneEnsemble.from_pretrained(base, tmp_path / "ensemble")
+    assert len(ensemble.members) == 3
 
 
 def test_search_then_train_gives_an_adapter(run, source, tmp_path):

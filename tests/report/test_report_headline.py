@@ -106,3 +106,13 @@ def test_the_census_counts_every_state():
     history.loc[3, "state"] = "failed"
     assert census(history) == ("40 individuals in 4 generations: 36 complete, 1 failed, 3 pruned.")
     assert census(history.iloc[:1]) == "1 individual in 1 generation: 1 pruned."
+
+
+def test_other_forms_of_our_own_are_no_rivals():
+    together = (
+        make_comparison()
+        .iloc[[0]]
+        .assign(method="BioTune ensemble of 3", test_scores=[[0.99]], weights="kept")
+    )
+    comparison = pd.concat([make_comparison(), together])
+    assert headline(make_data(comparison=comparison)) == headline(make_data())

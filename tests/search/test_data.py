@@ -237,3 +237,18 @@ def test_splits_with_other_classes_are_refused():
         DataError, match="test must have the classes of train, cat, dog, got cat, w"
     ):
         DataSplits(image_split(), image_split(), wolves, "pets")
+
+
+def test_two_splits_can_be_joined():
+    both = image_split(2, n_skipped=1).joined(image_split(3, n_skipped=2))
+    assert torch.equal(both.inputs["pixel_values"], torch.cat([pixels(2), pixels(3)]))
+    assert both.labels.tolist() == [0, 1, 0, 1, 0]
+    assert (both.n_skipped, both.mean, both.label_names) == (3, MEAN, ("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    "other", [text_split(), image_split(mean=STD), image_split(label_names=("a", "b"))]
+)
+def test_splits_of_two_kinds_are_not_joined(other):
+    with pytest.raises(DataError, match="must be of one kind to be joined"):
+        image_split().joined(other)

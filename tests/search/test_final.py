@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from small import small_resnet
+
+from hf_biotune import BioTuneConfig
+from hf_biotune.search import DataSplits, FineTuner, StoppingRule, default_training_arguments
+from hf_biotune.search.metrics import METRICS, Metric
+
+CONFIG = {"layer3": 2.0, "layer4": 2.0, "head": 5.0}
+
+
+def tuner(train, validation, test, metric=METRICS["macro_accuracy"]):
+    args = default_training_arguments(
+        None, num_train_epochs=3, per_device_train_batch_size=20, use_cpu=True
+    )
+    splits = DataSplits(train, validation, test, "digits")
+    return FineTuner(small_resnet, splits, args, metric, StoppingRule(None))
+
+
+@pytest.mark.slow
+def test_training_on_all_samples_is_training_on_both_splits_as_one(digits_train, digits_test):
+    even, odd = (digits_train.subset(range(first, 60, 2)) for first in (0, 1))
+    both = tuner(even, odd, digits_test).fit_on_all(BioTuneConfig(lr_multipliers=CONFIG), 3, 3)
+    counter = itertools.count()  # so that the last epoch is the best
+    rising = Metric("rising", True, lambda logits, labels: float(next(counter)))
+    one = tuner(even.joined(odd), odd, digits_test, rising)
+    alone = one.fit(BioTuneConfig(lr_multipliers=CONFIG), 3)
+    assert alone.best_epoch == 3
+    assert torch.equal(both.test_logits, alone.test_logits)
+    assert math.isnan(both.validation_score)
+
+
+@pytest.mark.slow
+def test_training_on_all_samples_ends_after_the_given_epochs(
+    digits_train, digits_validation, digits_test
+):
+    epochs = []
+    result = tuner(digits_train, digits_validation, digits_test).fit_on_all(
+        BioTuneConfig(lr_multipliers=CONFIG), 3, 2, lambda done, of: epochs.append((done, of))
+    )
+    assert epochs == [(1, 2), (2, 2)]
+    assert (result.epochs, result.best_epoch) == (2, 2)
