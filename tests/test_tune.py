@@ -30,6 +30,7 @@ SEARCH = SearchConfig(
     n_finalists=2,
     keep_best=3,
     memory_layout="contiguous",
+    precision="fp32",
     surrogate=False,
 )
 

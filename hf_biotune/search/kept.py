@@ -16,6 +16,7 @@ from ..exceptions import CheckpointError, ConfigError
 from ..model import BioTuneModel
 from .adapter_store import AdapterStore, TrainedRun
 from .contenders import contenders, distinct_best, finalist_trials, trained_by_fold
+from .finalists import Finalist, best_of
 from .fitness import RunKeeper, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of, phenotype_of
 from .metrics import Metric
@@ -113,30 +114,39 @@ class KeptAdapters:
         for trial in self._store.trials() - best - in_training:
             self._store.remove(trial)
 
-    def best(self, n: int, first: Sequence[FrozenTrial] = ()) -> list[FrozenTrial]:
+    def best(self, n: int, finalists: Sequence[Finalist]) -> list[FrozenTrial]:
         """The best individuals, with distinct blocks and rates.
+
+        Finalists that may be the best come first, then others, all by what is known of each: the
+        mean over its seeds. A finalist that is not kept for its score in the search, such as the
+        best of the seeded start, counts only if it is the winner.
 
         Args:
             n: how many.
-            first: the best of all, in their order; others follow by their score in the search. A
-                finalist that is not among those that are kept for their score, such as the best of
-                the seeded start, counts only if it is the very first.
+            finalists: of the search.
 
         Raises:
             ConfigError: fewer were trained to their end, or are kept.
         """
-        others = contenders(self._study, self._metric, n + len(first))
-        usual = {trial.number for trial in contenders(self._study, self._metric, self._number)}
-        first = [*first[:1], *(trial for trial in first[1:] if trial.number in usual)]
-        known = [phenotype_of(trial) for trial in first]
-        ranked = [*first, *(trial for trial in others if phenotype_of(trial) not in known)]
-        if n > min(len(ranked), self._number):
+        trials = self._study.get_trials(deepcopy=False)
+        winner = trials[best_of(finalists, self._metric).trial]
+        others = contenders(self._study, self._metric, self._number)
+        candidates = [winner, *(t for t in others if phenotype_of(t) != phenotype_of(winner))]
+        if n > min(len(candidates), self._number):
             raise ConfigError(
-                f"{n} individuals are asked for, but {len(ranked)} with distinct blocks and rates "
-                f"were trained to their end, and the search keeps the best {self._number} "
+                f"{n} individuals are asked for, but {len(candidates)} with distinct blocks and "
+                f"rates were trained to their end, and the search keeps the best {self._number} "
                 f"(keep_best); ask for fewer, or search with larger budget and keep_best"
             )
-        return ranked[:n]
+        sign = -1 if self._metric.greater_is_better else 1
+        confirmed = {finalist.trial: finalist.fitness.score for finalist in finalists}
+        leading = {finalist.trial for finalist in finalists if finalist.in_contention}
+
+        def rank(trial: FrozenTrial) -> tuple[bool, float]:
+            score = confirmed.get(trial.number, fitness_of(trial).score)
+            return trial.number not in leading, sign * score
+
+        return sorted(candidates, key=rank)[:n]
 
     def holds(self, trial: FrozenTrial, run: SeedRun) -> bool:
         """Whether the weights of an individual's training are there."""
@@ -181,6 +191,8 @@ class _Keeper(RunKeeper):
 
     def on_best_epoch(self, model: BioTuneModel, score: float) -> None:
         if not self._kept._is_wanted(score, self._least):
+            # What is there is of an attempt for which memory did not suffice.
+            self._tensors = {}
             return
         for name, tensor in model.biotune_state_dict().items():
             if name in self._tensors:

@@ -113,7 +113,9 @@ class SearchResult:
             ConfigError: the search kept no weights, or trained fewer individuals to their end.
             CheckpointError: a member's weights are not there.
         """
-        individuals = self._best(k)
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ConfigError(f"k must be an integer of at least 1, got {k!r}")
+        individuals = self.kept.best(k, self.finalists)
         runs = [self._run(individual, None) for individual in individuals]
         base = self._base(runs[0].seed)
         return BioTuneEnsemble(
@@ -127,18 +129,6 @@ class SearchResult:
                 for individual, run in zip(individuals, runs, strict=True)
             ],
         )
-
-    def _best(self, k: int) -> list[FrozenTrial]:
-        """Finalists by their confirmed score, then the others by theirs."""
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ConfigError(f"k must be an integer of at least 1, got {k!r}")
-        sign = -1 if self.study.direction == StudyDirection.MAXIMIZE else 1
-        finalists = sorted(
-            self.finalists, key=lambda f: (not f.in_contention, sign * f.fitness.score, f.trial)
-        )
-        trials = self.study.get_trials(deepcopy=False)
-        confirmed = [trials[finalist.trial] for finalist in finalists]
-        return self.kept.best(k, confirmed)
 
     def _base(self, seed: int) -> nn.Module:
         set_seed(seed)
