@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from peft import PeftModel
 from torch import nn
 from transformers import TrainingArguments, get_scheduler, set_seed
 
 from ..classification import loss_of
 from ..config import BioTuneConfig
-from ..model import BioTuneModel, get_biotune_model
-from ..optim import ArgumentsHolder, BioTuneOptimizerFactory
 from .data import EncodedSplit, SplitView
 from .execution import Execution, precision_of
 from .forward import Forward
 from .metrics import Metric
 from .out_of_memory import part_of, with_smaller_batches
 from .task import predict
+from .training import Live, Training, training_of
 from .weights import BaseModelPool
 
 
@@ -149,12 +149,21 @@ class StoppingRule:
     patience: int | None = 3
     patience_from: float = 1 / 3
 
-    def is_over(self, scores: Sequence[float], epochs: int, metric: Metric) -> bool:
-        """Whether the training should end after the epochs that have these scores."""
+    def is_over(
+        self, scores: Sequence[float], epochs: int, metric: Metric, settled_after: int = 0
+    ) -> bool:
+        """Whether the training should end after the epochs that have these scores.
+
+        Args:
+            scores: one per finished epoch.
+            epochs: of the whole training.
+            metric: of the scores.
+            settled_after: so many epochs change what is trained; patience counts from there.
+        """
         if self.patience is None or len(scores) < math.ceil(self.patience_from * epochs):
             return False
-        best = best_index(scores, metric)
-        return len(scores) - 1 - best >= self.patience
+        last_news = max(best_index(scores, metric), settled_after - 1)
+        return len(scores) - 1 - last_news >= self.patience
 
 
 EpochHook = Callable[[int, Sequence[EpochRecord]], bool]
@@ -163,10 +172,10 @@ EpochHook = Callable[[int, Sequence[EpochRecord]], bool]
 class RunKeeper:
     """What is done with the weights of trainings; nothing here."""
 
-    def on_best_epoch(self, model: BioTuneModel, score: float) -> None:
+    def on_best_epoch(self, model: PeftModel, score: float) -> None:
         """The model has its best weights so far."""
 
-    def on_run_end(self, model: BioTuneModel, run: SeedRun) -> None:
+    def on_run_end(self, model: PeftModel, run: SeedRun) -> None:
         """The training is over; the model has its last weights, and is taken apart next."""
 
 
@@ -205,7 +214,7 @@ class FitnessEvaluator:
 
     def evaluate(
         self,
-        config: BioTuneConfig,
+        config: BioTuneConfig | Training,
         seeds: Sequence[int],
         train_indices: np.ndarray | None = None,
         validation_indices: np.ndarray | None = None,
@@ -215,7 +224,7 @@ class FitnessEvaluator:
         """Train and score one phenotype.
 
         Args:
-            config: which blocks, at which rates.
+            config: which blocks, at which rates; or any other way to train.
             seeds: one training each.
             train_indices: the fold's training samples. Default: all.
             validation_indices: the fold's validation samples. Default: all.
@@ -227,10 +236,11 @@ class FitnessEvaluator:
             Every run's curve and score. A run that diverged has the metric's worst score.
         """
         train, validation = self.train.view(train_indices), self.validation.view(validation_indices)
+        training = training_of(config)
         runs: list[SeedRun] = []
         for seed in seeds:
             runs.append(
-                self._run(config, seed, train, validation, after_epoch, keeper or RunKeeper())
+                self._run(training, seed, train, validation, after_epoch, keeper or RunKeeper())
             )
             if runs[-1].stopped == "halving":
                 break
@@ -243,7 +253,7 @@ class FitnessEvaluator:
 
     def _run(
         self,
-        config: BioTuneConfig,
+        training: Training,
         seed: int,
         train: SplitView,
         validation: SplitView,
@@ -254,13 +264,13 @@ class FitnessEvaluator:
 
         def attempt(parts: int) -> SeedRun:
             self._parts = parts
-            return self._attempt(config, seed, train, validation, after_epoch, keeper, started)
+            return self._attempt(training, seed, train, validation, after_epoch, keeper, started)
 
         return with_smaller_batches(attempt, self.args.per_device_train_batch_size)
 
     def _attempt(
         self,
-        config: BioTuneConfig,
+        training: Training,
         seed: int,
         train: SplitView,
         validation: SplitView,
@@ -270,13 +280,15 @@ class FitnessEvaluator:
     ) -> SeedRun:
         base = self.pool.restore(seed)
         set_seed(seed)
-        wrapped = get_biotune_model(base, config, keep_base_weights=False)
+        wrapped = training.wrap(base)
         # A new one each time: it holds on to what it prepares, and letting it go costs less than
         # the garbage collection of `free_memory`.
         self._accelerator = accelerator_for(self.args)
         self._trained_parameters = wrapped.get_nb_trainable_parameters()[0]
         try:
-            curve, stopped = self._train(wrapped, seed, train, validation, after_epoch, keeper)
+            curve, stopped = self._train(
+                training, wrapped, seed, train, validation, after_epoch, keeper
+            )
             scores = [epoch.score for epoch in curve]
             score = self.metric.worst
             if stopped != "diverged":
@@ -285,24 +297,40 @@ class FitnessEvaluator:
             run = SeedRun(seed, tuple(curve), score, seconds, stopped, self._parts)
             keeper.on_run_end(wrapped, run)
         finally:
-            wrapped.merge_and_unload()
+            training.unwrap(wrapped)
         return run
 
     def _train(
         self,
-        wrapped: BioTuneModel,
+        training: Training,
+        wrapped: PeftModel,
         seed: int,
         train: SplitView,
         validation: SplitView,
         after_epoch: EpochHook | None,
         keeper: RunKeeper,
     ) -> tuple[list[EpochRecord], str]:
-        model, optimizer, scheduler = self._prepare(wrapped, len(train))
+        model, optimizer, scheduler = self._prepare(training, wrapped, len(train))
         forward = Forward(model, self._accelerator.device)
-        model.train()
+        training.set_train_mode(model)
+        settled_after = training.settled_after(self.epochs)
         curve: list[EpochRecord] = []
         for epoch in range(self.epochs):
-            train_loss = self._epoch(forward, optimizer, scheduler, train, seed, epoch)
+            samples = train.at_epoch(seed, epoch)
+            training.on_epoch_begin(
+                Live(
+                    wrapped,
+                    getattr(optimizer, "optimizer", optimizer),
+                    forward,
+                    samples,
+                    self.args,
+                    self.execution,
+                    seed,
+                    epoch,
+                    self.epochs,
+                )
+            )
+            train_loss = self._epoch(forward, optimizer, scheduler, samples, seed, epoch)
             rate = optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["lr_multiplier"]
             curve.append(self._record(forward, validation, train_loss, rate))
             if not math.isfinite(curve[-1].train_loss + curve[-1].validation_loss):
@@ -311,14 +339,15 @@ class FitnessEvaluator:
                 keeper.on_best_epoch(wrapped, curve[-1].score)
             if after_epoch is not None and not after_epoch(seed, curve):
                 return curve, "halving"
-            if self.stopping.is_over([e.score for e in curve], self.epochs, self.metric):
+            scores = [e.score for e in curve]
+            if self.stopping.is_over(scores, self.epochs, self.metric, settled_after):
                 return curve, "patience" if epoch + 1 < self.epochs else ""
         return curve, ""
 
-    def _prepare(self, wrapped: BioTuneModel, n_samples: int) -> tuple[nn.Module, Any, Any]:
-        arguments = ArgumentsHolder()
-        arguments.args = self.execution.arguments(self.args)
-        optimizer = BioTuneOptimizerFactory()(wrapped, arguments)
+    def _prepare(
+        self, training: Training, wrapped: PeftModel, n_samples: int
+    ) -> tuple[nn.Module, Any, Any]:
+        optimizer = training.optimizer(wrapped, self.execution.arguments(self.args))
         steps = self.epochs * math.ceil(n_samples / self._batch_size)
         scheduler = get_scheduler(
             self.args.lr_scheduler_type,
@@ -347,7 +376,6 @@ class FitnessEvaluator:
         epoch: int,
     ) -> float:
         """One pass over the training samples. Returns the mean loss of its steps."""
-        train = train.at_epoch(seed, epoch)
         part_size = part_of(self.args.per_device_train_batch_size, self._parts)
         device = self._accelerator.device
         trained = [p for p in forward.model.parameters() if p.requires_grad]
