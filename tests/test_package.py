@@ -33,3 +33,18 @@ def test_every_public_name_can_be_imported():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'hf_biotune' has no attribute 'nothing'"):
         hf_biotune.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit"),
+    [(["-c", "import hf_biotune"], 0.2), (["-m", "hf_biotune", "--help"], 0.5)],
+)
+def test_a_new_user_does_not_wait(arguments, limit):
+    """In time of the processor: other work on the machine doesn't count."""
+    code = (
+        "import resource, subprocess, sys\n"
+        f"subprocess.run([sys.executable, *{arguments!r}], check=True, capture_output=True)\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(used.ru_utime + used.ru_stime)"
+    )
+    assert min(float(run(code)) for _ in range(3)) <= limit

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from . import options
+from .command import CommandGroup, CommandLine, command_line
+from .output import output
 
-app = typer.Typer(
+app = CommandLine(
     name="hf-biotune",
-    help="Find out, by evolution, which blocks of a pre-trained model to fine-tune, and how fast.",
+    cls=CommandGroup,
+    help="Find out, by evolution, which blocks of a model to fine-tune, and how fast.",
+    epilog="Exit status: 0 done, 1 failed, 2 a mistake in the use, 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
-error_console = Console(stderr=True)
-# The exit status that typer gives to Ctrl-C.
-INTERRUPTED = 130
+# Exit statuses; the last is what typer gives to Ctrl-C.
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
 def _version(show: bool) -> None:
     if show:
         from hf_biotune import __version__
 
-        console.print(__version__)
+        output.line(__version__)
         raise typer.Exit
 
 
@@ -55,25 +56,33 @@ def blocks(
     from hf_biotune.blocks import partition
     from hf_biotune.search.models import architecture
 
+    from .documents import blocks_document
     from .run import block_spec, partition_table
 
     found = partition(architecture(model), block_spec(blocks))
-    console.print(partition_table(found, model))
+    output.console.print(partition_table(found, model))
+    output.document(blocks_document(found))
 
 
 @app.command()
 def doctor(
     output_dir: Annotated[Path, typer.Argument(help="Where a search would write.")] = Path(),
 ) -> None:
-    """Print versions, devices, precision and space, and what is wrong; 1 if something is."""
+    """Print what this machine has, and what is wrong with it.
+
+    Versions, devices, precision, space. The exit status is 1 if something is wrong.
+    """
+    from dataclasses import asdict
+
     from hf_biotune.doctor import diagnose
 
     from .run import print_diagnosis
 
     findings = diagnose(output_dir)
-    print_diagnosis(console, findings)
+    print_diagnosis(output.console, findings)
+    output.document({"findings": [asdict(finding) for finding in findings]})
     if any(finding.problem for finding in findings):
-        raise typer.Exit(code=1)
+        raise typer.Exit(code=FAILED)
 
 
 @app.command()
@@ -108,11 +117,12 @@ def search(
     from hf_biotune.search import biotune_search
     from hf_biotune.tune import write_search
 
+    from .documents import winner_document
     from .progress import progress_of
     from .run import Run
 
     run = Run.from_options(locals())
-    with progress_of(console) as listener:
+    with progress_of(output) as listener:
         result = biotune_search(
             run.model_init,
             run.data.train,
@@ -123,16 +133,19 @@ def search(
             storage=storage,
             listener=listener,
         )
-    write_search(result, output_dir, _command_line())
-    run.print_winner(console, result)
-    console.print(f"Configuration: {output_dir / 'best_config.json'}", soft_wrap=True)
+    write_search(result, output_dir, command_line())
+    run.print_winner(output.console, result)
+    output.line(f"Configuration: {output_dir / 'best_config.json'}")
+    output.document(winner_document(result, output_dir))
 
 
 @app.command()
 def train(
     model: options.Model,
     dataset: options.Dataset,
-    config: Annotated[Path, typer.Option(help="best_config.json of a search.", show_default=False)],
+    adapter_config: Annotated[
+        Path, typer.Option(help="best_config.json of a search.", show_default=False)
+    ],
     output_dir: options.OutputDir = Path("biotune"),
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
@@ -154,19 +167,30 @@ def train(
 
     from .run import Run
 
-    configuration = read_config(config)
+    configuration = read_config(adapter_config)
     run = Run.from_options(locals())
     tuner = FineTuner(run.model_init, run.data, run.args, resolve_metric(metric), StoppingRule())
     result = tuner.fit(
         configuration,
         seed,
-        on_epoch=lambda epoch, epochs: console.print(f"epoch {epoch}/{epochs}"),
+        on_epoch=None if output.quiet else lambda n, of: output.line(f"epoch {n}/{of}"),
     )
     result.model.save_pretrained(output_dir / "adapter")
-    console.print(f"validation {metric}: {result.validation_score:.4f}")
+    output.line(f"validation {metric}: {result.validation_score:.4f}")
     if result.test_score is not None:
-        console.print(f"test {metric}: {result.test_score:.4f}")
-    console.print(f"Adapter: {output_dir / 'adapter'}", soft_wrap=True)
+        output.line(f"test {metric}: {result.test_score:.4f}")
+    output.line(f"Adapter: {output_dir / 'adapter'}")
+    output.document(
+        {
+            "metric": metric,
+            "validation_score": result.validation_score,
+            "test_score": result.test_score,
+            "epochs": result.epochs,
+            "best_epoch": result.best_epoch,
+            "seconds": result.seconds,
+            "adapter": output_dir / "adapter",
+        }
+    )
 
 
 @app.command()
@@ -199,14 +223,18 @@ def tune(
     ensemble: options.Ensemble = 0,
     seed: options.Seed = 0,
 ) -> None:
-    """Search, fine-tune the winner, compare it with the usual ways, write a report."""
+    """Search, train the winner, compare it, write a report.
+
+    The adapter, the model card and everything that `search` writes are in the output directory.
+    """
     from hf_biotune.tune import tune as run_all
 
+    from .documents import tune_document
     from .progress import progress_of
     from .run import Run
 
     run = Run.from_options(locals())
-    with progress_of(console) as listener:
+    with progress_of(output) as listener:
         result = run_all(
             run.model_init,
             run.data,
@@ -216,50 +244,75 @@ def tune(
             storage=storage,
             retrain=retrain.value,
             ensemble=ensemble,
-            provenance=run.provenance(_command_line()),
+            provenance=run.provenance(command_line()),
             listener=listener,
         )
-    run.print_winner(console, result.search)
-    run.print_comparison(console, result.comparison)
-    console.print(f"Adapter: {result.adapter}", soft_wrap=True)
+    run.print_winner(output.console, result.search)
+    run.print_comparison(output.console, result.comparison)
+    output.line(f"Adapter: {result.adapter}")
     if result.ensemble is not None:
-        console.print(f"Ensemble: {result.ensemble}", soft_wrap=True)
-    console.print(f"Report:  {result.report}", soft_wrap=True)
+        output.line(f"Ensemble: {result.ensemble}")
+    output.line(f"Report:  {result.report}")
+    output.document(tune_document(result, output_dir))
 
 
 @app.command()
 def push(
     output_dir: Annotated[Path, typer.Argument(help="What `tune` wrote.")],
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub; made if needed.")],
-    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private/--no-private", help="Make a private repository.")
+    ] = False,
 ) -> None:
-    """Upload a run to the Hub: model card, report, plots, configuration, adapter."""
+    """Upload a run to the Hub.
+
+    Model card, report, figures, configuration, adapter.
+    """
     from hf_biotune.hub import push_directory
 
     address = push_directory(output_dir, repo_id, private=private or None)
-    console.print(f"Uploaded: {address}", soft_wrap=True)
-
-
-def _command_line() -> str:
-    return shlex.join(["hf-biotune", *sys.argv[1:]])
+    output.line(f"Uploaded: {address}")
+    output.document({"address": address})
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one line, not a traceback."""
     from hf_biotune.exceptions import BioTuneError
 
+    output.begin(json="--json" in sys.argv)
     try:
-        app()
+        app(prog_name=app.info.name)
     except BioTuneError as error:
-        error_console.print("[bold red]error:[/]", str(error), soft_wrap=True, highlight=False)
-        raise SystemExit(2) from None
+        _fail(error, MISUSED)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            error_console.print(
+            output.errors.print(
                 "stopped; every finished individual is kept. Go on with the same command:\n  "
-                + _command_line(),
+                + command_line(),
                 soft_wrap=True,
                 highlight=False,
                 markup=False,
             )
+        if stop.code:
+            kinds: dict[object, str] = {MISUSED: "UsageError", INTERRUPTED: "KeyboardInterrupt"}
+            kind = kinds.get(stop.code, "Exit")
+            content = {"type": kind, "message": "see standard error", "exit_status": stop.code}
+            output.document({"error": content})
         raise
+    except Exception as error:
+        # Whatever it was, it did not come from what the user typed; the way to the trace is named.
+        _fail(error, FAILED)
+
+
+def _fail(error: Exception, status: int) -> None:
+    text = str(error) if status == MISUSED else f"{type(error).__name__}: {error}"
+    wants_traceback = output.debug or "--debug" in sys.argv
+    if wants_traceback:
+        traceback.print_exception(error)
+    elif status == FAILED:
+        text += "\nThe same command with --debug shows where it happened."
+    output.error(text)
+    kind = type(error).__name__
+    content = {"type": kind, "message": str(error), "exit_status": status}
+    output.document({"error": content})
+    raise SystemExit(status) from None

@@ -57,12 +57,14 @@ TextColumn = Annotated[
 ]
 MaxLength = Annotated[
     int | None,
-    typer.Option(min=8, help="Tokens of a text. Default: as the model", rich_help_panel=_DATA),
+    typer.Option(min=8, help="Tokens of a text. Default: the model's own.", rich_help_panel=_DATA),
 ]
 SkipBadImages = Annotated[
     bool,
     typer.Option(
-        "--skip-bad-images", help="Leave out images that can't be read.", rich_help_panel=_DATA
+        "--skip-bad-images/--no-skip-bad-images",
+        help="Leave out images that can't be read.",
+        rich_help_panel=_DATA,
     ),
 ]
 LearningRate = Annotated[
@@ -74,7 +76,9 @@ Metric = Annotated[
     str,
     typer.Option(help="macro_accuracy, accuracy, f1 or loss.", rich_help_panel=_TRAINING),
 ]
-Cpu = Annotated[bool, typer.Option("--cpu", help="Don't use a GPU.", rich_help_panel=_TRAINING)]
+Cpu = Annotated[
+    bool, typer.Option("--cpu/--no-cpu", help="Don't use a GPU.", rich_help_panel=_TRAINING)
+]
 Budget = Annotated[
     str | None,
     typer.Option(
@@ -107,7 +111,8 @@ ExtraGenes = Annotated[
     list[str],
     typer.Option(
         "--extra-gene",
-        help="Evolves too: norm_statistics, base_lr, weight_decay or l2sp. Repeatable.",
+        help="Evolves too: norm_statistics, base_lr, weight_decay or l2sp. Repeatable. Default: "
+        "none.",
         rich_help_panel=_SEARCH,
     ),
 ]

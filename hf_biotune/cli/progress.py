@@ -17,10 +17,16 @@ from hf_biotune.search.execution import Execution
 from hf_biotune.search.fitness import EpochRecord
 from hf_biotune.search.race import TRAINING_STEP, Timing
 
+from .output import Output
+
 
 @contextmanager
-def progress_of(console: Console) -> Iterator[SearchListener]:
-    """The listener that suits the console, shown for as long as the context lasts."""
+def progress_of(output: Output) -> Iterator[SearchListener]:
+    """The listener that suits the output, shown for as long as the context lasts."""
+    console = output.console
+    if output.quiet:
+        yield SearchListener()
+        return
     if not console.is_terminal:
         yield PlainProgress(console)
         return

@@ -41,6 +41,7 @@ from hf_biotune.search.texts import encode_text_splits
 from hf_biotune.tune import Provenance
 
 from .options import Preset
+from .output import output
 
 
 def block_spec(text: str) -> BlockSpec:
@@ -69,8 +70,12 @@ class Run:
         Args:
             options: the parameters of a command, by name.
         """
-        logging.set_verbosity_error()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if output.verbose:
+            logging.set_verbosity_info()
+            optuna.logging.set_verbosity(optuna.logging.INFO)
+        else:
+            logging.set_verbosity_error()
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
         search = _search_config(options)
         task = task_of(options["model"])
         splits = load_dataset_splits(

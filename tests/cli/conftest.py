@@ -9,6 +9,8 @@ from small import digits_split, small_resnet
 from texts import text_splits, write_bert
 from transformers import ConvNextImageProcessor
 
+from hf_biotune.cli import main
+
 
 @pytest.fixture(scope="session")
 def model_directory(tmp_path_factory):
@@ -48,3 +50,21 @@ def text_tables(tmp_path_factory):
         frame["label"] = [split.features["label"].int2str(number) for number in frame["label"]]
         frame.to_csv(root / f"{name}.csv", index=False)
     return root
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line as typed; returns exit status, output and errors."""
+
+    def typed(*words, columns=200):
+        monkeypatch.setattr("sys.argv", ["hf-biotune", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", str(columns))
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return typed

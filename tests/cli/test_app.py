@@ -13,7 +13,6 @@ from transformers import (
 )
 
 from hf_biotune import BioTuneEnsemble, BioTuneModel, __version__
-from hf_biotune.cli import main
 
 TINY = [
     *("--epochs", "2"),
@@ -22,24 +21,6 @@ TINY = [
     *("--budget", "8"),
     "--cpu",
 ]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line as typed; returns exit status, output and errors."""
-
-    def typed(*words):
-        monkeypatch.setattr("sys.argv", ["hf-biotune", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "200")
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return typed
 
 
 @pytest.fixture
@@ -111,7 +92,7 @@ def test_search_then_train_gives_an_adapter(run, source, tmp_path):
     assert status == 0, errors
     assert "winner" in output
     status, output, errors = run(
-        *("train", *source, "--config", tmp_path / "best_config.json"),
+        *("train", *source, "--adapter-config", tmp_path / "best_config.json"),
         *("--output-dir", tmp_path / "trained", "--epochs", 2, "--cpu"),
     )
     assert status == 0, errors
@@ -216,7 +197,7 @@ def test_an_interrupt_says_how_to_go_on(run, source, tmp_path, monkeypatch):
 
 def test_train_refuses_a_file_that_is_no_configuration(run, source, tmp_path):
     (tmp_path / "config.json").write_text("[1, 2]")
-    status, _, errors = run("train", *source, "--config", tmp_path / "config.json")
+    status, _, errors = run("train", *source, "--adapter-config", tmp_path / "config.json")
     assert status == 2
     assert errors.startswith("error:")
 
