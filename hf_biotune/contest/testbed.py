@@ -1,0 +1,253 @@
+"""`Testbed`: a model and a data set by name, how long is trained, and how splits are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, concatenate_datasets
+from numpy.typing import NDArray
+from torch import nn
+from transformers import TrainingArguments
+
+from ..blocks import BlockSpec
+from ..exceptions import ConfigError, DataError
+from ..search.columns import class_names, find_label_column
+from ..search.data import DataSplits
+from ..search.encode import encode_splits
+from ..search.folds import draw_stratified
+from ..search.models import (
+    IMAGE_TASK,
+    TEXT_TASK,
+    image_classifier,
+    load_image_processor,
+    load_tokenizer,
+    task_of,
+    text_classifier,
+)
+from ..search.sources import load_dataset_splits
+from ..search.study import default_training_arguments
+from ..search.texts import encode_text_splits
+
+_PARTS = ("train", "validation", "test")
+TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Testbed:
+    """What methods are compared on; plain values, so that every worker can load it by itself.
+
+    Args:
+        model: Hub id or local directory.
+        dataset: Hub id or local path; see [`load_dataset_splits`].
+        config_name: the configuration of a Hub data set that has several.
+        blocks: how the model is divided; see [`partition`].
+        image_column: default: found.
+        text_column: default: found.
+        label_column: default: found.
+        image_size: side in pixels. Default: the model's own.
+        max_length: tokens of a text. Default: the model's own.
+        train_fraction: share of the training data to use, in (0, 1]. Default: all.
+        skip_bad_images: leave out images that can't be read.
+        epochs: at most, of each training. Default: 15.
+        batch_size: default: 32.
+        patience: epochs without improvement that end a training; `None` for never. Default: 3.
+        cpu: don't use a GPU.
+
+    Raises:
+        ConfigError: epochs or batch_size is not at least 1.
+    """
+
+    model: str
+    dataset: str
+    config_name: str | None = None
+    blocks: BlockSpec = "auto"
+    image_column: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    image_size: int | None = None
+    max_length: int | None = None
+    train_fraction: float = 1.0
+    skip_bad_images: bool = False
+    epochs: int = 15
+    batch_size: int = 32
+    patience: int | None = 3
+    cpu: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} must be an integer of at least 1, got {value!r}")
+
+    @property
+    def name(self) -> str:
+        """For titles: the data set on the model."""
+        return f"{Path(self.dataset).name} on {Path(self.model).name}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self)
+        if not isinstance(self.blocks, (str, dict)):
+            values["blocks"] = list(self.blocks)
+        return values
+
+    def arguments(self, output_dir: Path) -> TrainingArguments:
+        """Of every training; the learning rate is tuned for each method."""
+        return default_training_arguments(
+            str(output_dir),
+            num_train_epochs=self.epochs,
+            per_device_train_batch_size=self.batch_size,
+            use_cpu=self.cpu,
+        )
+
+
+class LoadedTestbed:
+    """A testbed with its data in memory, ready to be split.
+
+    Args:
+        testbed: what to load.
+
+    Raises:
+        ConfigError: there is no such model, or an option doesn't fit its task.
+        DataError: there is no such data set.
+    """
+
+    def __init__(self, testbed: Testbed) -> None:
+        self.testbed = testbed
+        self.task = task_of(testbed.model)
+        self._check_options()
+        self._shipped = load_dataset_splits(
+            testbed.dataset,
+            config_name=testbed.config_name,
+            image_column=testbed.image_column,
+            label_column=testbed.label_column,
+            train_fraction=testbed.train_fraction,
+        )
+
+    def split(self, number: int) -> DataSplits:
+        """Training, validation and test samples, encoded for the model.
+
+        Args:
+            number: of the split; see [`redraw`].
+
+        Raises:
+            DataError: as [`redraw`], or samples can't be read.
+        """
+        testbed, splits = self.testbed, redraw(self._shipped, number, self.testbed.label_column)
+        name = Path(testbed.dataset).name
+        if self.task == TEXT_TASK:
+            return encode_text_splits(
+                splits,
+                load_tokenizer(testbed.model),
+                name=name,
+                text_column=testbed.text_column,
+                label_column=testbed.label_column,
+                max_length=testbed.max_length,
+            )
+        return encode_splits(
+            splits,
+            load_image_processor(testbed.model),
+            name=name,
+            image_column=testbed.image_column,
+            label_column=testbed.label_column,
+            image_size=testbed.image_size,
+            skip_bad_images=testbed.skip_bad_images,
+        )
+
+    def model_init(self, data: DataSplits) -> Callable[[], nn.Module]:
+        """Makes the pre-trained model with a head for the classes of the data."""
+        if self.task == TEXT_TASK:
+            pad_token_id = load_tokenizer(self.testbed.model).pad_token_id
+            return text_classifier(self.testbed.model, data.label_names, pad_token_id=pad_token_id)
+        return image_classifier(self.testbed.model, data.label_names)
+
+    def _check_options(self) -> None:
+        other = {
+            IMAGE_TASK: ("text_column", "max_length"),
+            TEXT_TASK: ("image_column", "image_size", "skip_bad_images"),
+        }
+        for name in other[self.task]:
+            if getattr(self.testbed, name):
+                raise ConfigError(
+                    f"{name} has no meaning for {self.testbed.model!r}, which is for "
+                    f"{self.task.replace('-', ' ')}; leave it out"
+                )
+
+
+def redraw(shipped: DatasetDict, number: int, label_column: str | None = None) -> DatasetDict:
+    """Training, validation and test samples, drawn anew from all samples of a data set.
+
+    Each part keeps its number of samples of each class. A data set without a test part gets one of
+    a fifth of each class, before anything else.
+
+    Args:
+        shipped: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`.
+        number: of the split, which is the seed of the draw. 0: the parts as they are shipped, if
+            there is a test part.
+        label_column: default: found.
+
+    Raises:
+        ConfigError: `number` is negative.
+        DataError: a class has too few samples to have one in each part.
+    """
+    if number < 0:
+        raise ConfigError(f"the number of a split must be at least 0, got {number}")
+    if number == 0 and "test" in shipped:
+        return shipped
+    pool = concatenate_datasets([shipped[name] for name in _PARTS if name in shipped])
+    column = find_label_column(pool, label_column)
+    names = np.asarray(class_names(pool, column))
+    parts = _parts_by_counts(names, _counts(shipped, column, names), number)
+    return DatasetDict({part: _select(pool, rows) for part, rows in parts.items()})
+
+
+def _counts(shipped: DatasetDict, column: str, names: NDArray[Any]) -> dict[str, dict[str, int]]:
+    """How many samples of each class each part shall have."""
+    parts = {part: class_names(shipped[part], column) for part in _PARTS if part in shipped}
+    if "test" not in parts:
+        rows = {part: np.asarray(of) for part, of in parts.items()}
+        test, _ = draw_stratified(np.concatenate(list(rows.values())), TEST_FRACTION, seed=0)
+        offset = len(rows["train"])
+        for part, drawn in (
+            ("train", test[test < offset]),
+            ("validation", test[test >= offset] - offset),
+        ):
+            rows[part] = np.delete(rows[part], drawn)
+        rows["test"] = names[test]
+        parts = {part: list(of) for part, of in rows.items()}
+    counts = {
+        part: {str(name): int((np.asarray(of) == name).sum()) for name in np.unique(names)}
+        for part, of in parts.items()
+    }
+    for part in ("train", "validation"):
+        for name, count in counts[part].items():
+            if count == 0:
+                raise DataError(
+                    f"class {name!r} has no sample left for {part} after the test part was drawn; "
+                    f"it has {int((names == name).sum())} in all; add some, or remove the class"
+                )
+    return counts
+
+
+def _parts_by_counts(
+    names: NDArray[Any], counts: dict[str, dict[str, int]], seed: int
+) -> dict[str, NDArray[np.int64]]:
+    generator = np.random.default_rng(seed)
+    parts: dict[str, list[NDArray[np.int64]]] = {part: [] for part in counts}
+    for name in np.unique(names):
+        members = generator.permutation(np.flatnonzero(names == name))
+        start = 0
+        for part, of_part in counts.items():
+            end = start + of_part[str(name)]
+            parts[part].append(members[start:end])
+            start = end
+    return {part: np.sort(np.concatenate(rows)) for part, rows in parts.items()}
+
+
+def _select(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
+    # In memory: the default is a file beside the data set.
+    return dataset.select(rows, keep_in_memory=True)

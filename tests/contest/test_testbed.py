@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from texts import text_splits
+
+from hf_biotune.contest.testbed import LoadedTestbed, Testbed, redraw
+from hf_biotune.exceptions import ConfigError, DataError
+
+
+def dataset_of(rows):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["a", "b"])})
+    columns = {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
+    return Dataset.from_dict(columns, features=features)
+
+
+def numbered(n_a, n_b, prefix):
+    return dataset_of(
+        [(f"{prefix}a{i}", 0) for i in range(n_a)] + [(f"{prefix}b{i}", 1) for i in range(n_b)]
+    )
+
+
+def texts_of(splits):
+    return {name: set(split["text"]) for name, split in splits.items()}
+
+
+SHIPPED = DatasetDict(
+    {"train": numbered(4, 2, "t"), "validation": numbered(3, 2, "v"), "test": numbered(6, 5, "x")}
+)
+
+
+def test_split_0_is_as_shipped_and_others_keep_the_classes_of_each_part():
+    assert redraw(SHIPPED, 0) is SHIPPED
+    drawn = redraw(SHIPPED, 1)
+    for name, (n_a, n_b) in {"train": (4, 2), "validation": (3, 2), "test": (6, 5)}.items():
+        assert drawn[name]["label"].count(0) == n_a
+        assert drawn[name]["label"].count(1) == n_b
+    assert set.union(*texts_of(drawn).values()) == set.union(*texts_of(SHIPPED).values())
+    assert sum(map(len, texts_of(drawn).values())) == 22
+
+
+def test_the_number_of_a_split_is_its_seed():
+    assert texts_of(redraw(SHIPPED, 3)) == texts_of(redraw(SHIPPED, 3))
+    assert texts_of(redraw(SHIPPED, 3)) != texts_of(redraw(SHIPPED, 4))
+
+
+def test_without_a_test_part_a_fifth_of_each_class_becomes_one():
+    shipped = DatasetDict({"train": numbered(8, 8, "t"), "validation": numbered(2, 2, "v")})
+    for number in (0, 1):
+        drawn = redraw(shipped, number)
+        assert drawn["test"]["label"].count(0) == drawn["test"]["label"].count(1) == 2
+        assert sum(map(len, texts_of(drawn).values())) == 20
+
+
+def test_a_class_that_is_too_small_is_named():
+    shipped = DatasetDict({"train": numbered(8, 1, "t"), "validation": numbered(2, 1, "v")})
+    with pytest.raises(DataError, match=r"class 'b' has no sample left for .* 2 in all"):
+        redraw(shipped, 0)
+
+
+def test_negative_splits_are_refused():
+    with pytest.raises(ConfigError, match="at least 0, got -1"):
+        redraw(SHIPPED, -1)
+
+
+def test_texts_of_every_split_are_encoded_to_one_width(text_model, scipy_texts):
+    testbed = Testbed(str(text_model), str(scipy_texts), max_length=16, epochs=1)
+    loaded = LoadedTestbed(testbed)
+    assert loaded.task == "text-classification"
+    for number in (0, 1):
+        data = loaded.split(number)
+        assert len(data.train) == len(data.test) == 12
+        assert data.train.inputs["input_ids"].shape == (12, 16)
+    assert loaded.split(1).train.fingerprint != loaded.split(0).train.fingerprint
+    assert loaded.model_init(data)().num_labels == 3
+
+
+def test_options_of_the_other_task_are_refused(text_model, scipy_texts):
+    testbed = Testbed(str(text_model), str(scipy_texts), image_size=32)
+    with pytest.raises(ConfigError, match=r"image_size has no meaning .* text classification"):
+        LoadedTestbed(testbed)
+
+
+def test_epochs_must_be_positive():
+    with pytest.raises(ConfigError, match="epochs must be an integer of at least 1, got 0"):
+        Testbed("model", "data", epochs=0)
+
+
+def test_the_parts_of_a_text_set_are_pooled():
+    drawn = redraw(text_splits(), 5)
+    assert {name: len(split) for name, split in drawn.items()} == {
+        "train": 12,
+        "validation": 12,
+        "test": 12,
+    }
