@@ -302,7 +302,18 @@ def _report_data(
         facts=facts,
         command=provenance.command,
         python=_loading_snippet(provenance, n_classes),
+        finalists=result.finalists_frame,
+        importances=_importances(result),
+        lineage=result.lineage(),
     )
+
+
+def _importances(result: SearchResult) -> pd.Series[float] | None:
+    """`None` if the search was too small to tell."""
+    try:
+        return result.block_importances()
+    except ConfigError:
+        return None
 
 
 def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) -> dict[str, str]:

@@ -162,3 +162,17 @@ def test_what_can_not_be_done_is_refused_before_the_search(
             replace(SEARCH, **changes),
             **options,
         )
+
+
+def test_the_report_names_the_finalists_with_intervals_and_the_winners_ancestors(run, data):
+    result = run(retrain="none")
+    page = result.report.read_text(encoding="utf-8")
+    for finalist in result.search.finalists:
+        assert f'<th scope="row">{finalist.trial}</th>' in page
+    assert "(95\N{NO-BREAK SPACE}%, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}2)" in page
+    assert "Where the winner comes from" in page
+    lineage = result.search.lineage()
+    assert lineage.trial[0] == result.search.best_trial
+    assert lineage.seeds[0] == list(result.search.best_seeds)
+    # Five individuals tell nothing about blocks.
+    assert not (result.report.parent / "importances.png").exists()

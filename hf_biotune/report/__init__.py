@@ -3,7 +3,13 @@
 from .card import write_model_card
 from .data import ReportData
 from .html import write_report
-from .plots import plot_blocks, plot_comparison, plot_evolution, plot_individuals
+from .plots import (
+    plot_blocks,
+    plot_comparison,
+    plot_evolution,
+    plot_importances,
+    plot_individuals,
+)
 from .tables import comparison_markdown
 
 __all__ = [
@@ -12,6 +18,7 @@ __all__ = [
     "plot_blocks",
     "plot_comparison",
     "plot_evolution",
+    "plot_importances",
     "plot_individuals",
     "write_model_card",
     "write_report",

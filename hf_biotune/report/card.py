@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FIGURE_TITLES = {
     "blocks": "The blocks of the model, and which are trained",
+    "importances": "How much each block matters for the score",
     "evolution": "Scores by generation",
     "individuals": "Which blocks each individual trained",
     "comparison": "Test scores by method",
@@ -56,7 +57,7 @@ def write_model_card(
 ) -> Path:
     """Write `README.md` from a run, or renew our part of the one that is there.
 
-    It holds measured numbers only: a score of one seed stands alone, without an interval, and what
+    It holds measured numbers only: a score of one seed has no interval, and what
     is not known is left out.
 
     Args:

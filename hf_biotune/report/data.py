@@ -39,6 +39,12 @@ class ReportData:
             `"base learning rate"`, if a number, also fills the rates in the winner's table.
         command: the shell line that reproduces the run.
         python: the snippet that loads the adapter.
+        finalists: the individuals that the winner was chosen from, or `None`. Columns: `trial`,
+            `scores` (on validation, a list with an entry per seed), `trained_parameters`,
+            `in_contention` (whether no test found it worse than the leader), `winner`.
+        importances: how much each block matters, by block, with sum 1; `None` if unknown.
+        lineage: the winner and its ancestors, the newest first, or `None`; see
+            [`SearchResult.lineage`] for its columns.
     """
 
     title: str
@@ -54,3 +60,6 @@ class ReportData:
     facts: dict[str, str]
     command: str
     python: str
+    finalists: pd.DataFrame | None = None
+    importances: pd.Series[float] | None = None
+    lineage: pd.DataFrame | None = None

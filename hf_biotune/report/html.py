@@ -12,7 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from . import numbers, summary, tables
-from .plots import plot_blocks, plot_comparison, plot_evolution, plot_individuals, style
+from .plots import (
+    plot_blocks,
+    plot_comparison,
+    plot_evolution,
+    plot_importances,
+    plot_individuals,
+    style,
+)
 from .svg import inline_svg
 
 if TYPE_CHECKING:
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
 
 WIDE, NARROW = 8.0, 4.0
 PNG_DPI = 200
-FIGURES = ("blocks", "evolution", "individuals", "comparison")
+FIGURES = ("blocks", "importances", "evolution", "individuals", "comparison")
 NORM_STATISTICS = {
     "train": "updated during training in trained blocks, kept in frozen ones",
     "frozen": "kept as pre-trained in every block",
@@ -75,6 +82,13 @@ def _figures(data: ReportData) -> dict[str, _Figure]:
             f"The blocks from input to output. {trained} are trained; the table lists them.",
         )
     }
+    importances = data.importances
+    if importances is not None and len(importances):
+        shares = ", ".join(f"{name} {numbers.share(x)}" for name, x in importances.items())
+        figures["importances"] = _Figure(
+            lambda width: plot_importances(importances, width=width),
+            f"How much each block matters for the score: {shares}.",
+        )
     if len(history):
         figures["evolution"] = _Figure(
             lambda width: plot_evolution(history, greater, metric, width=width),
@@ -141,6 +155,10 @@ def _render(data: ReportData, figures: dict[str, dict[str, Markup | str]]) -> st
         if data.comparison is not None
         else [],
         own_method=summary.OWN_METHOD,
+        finalist_columns=tables.FINALIST_COLUMNS,
+        finalist_rows=tables.finalist_rows(data),
+        lineage_columns=tables.LINEAGE_COLUMNS,
+        lineage_rows=tables.lineage_rows(data),
         figures=figures,
         score=numbers.score,
         bind=numbers.bind,

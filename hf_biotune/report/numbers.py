@@ -7,6 +7,9 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 
+from scipy import stats
+
+CONFIDENCE = 0.95
 NONE = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 _LOOSE = re.compile(
@@ -30,13 +33,31 @@ def difference(value: float) -> str:
     return f"±{text[1:]}" if float(text) == 0 else _minus(text)
 
 
+def half_width(scores: Sequence[float]) -> float:
+    """Half of the 95 % t-interval of the mean over seeds; NaN for fewer than two.
+
+    Args:
+        scores: one per seed, finite.
+
+    Example:
+        >>> round(half_width([0.95, 0.96]), 4)
+        0.0635
+    """
+    if len(scores) < 2:
+        return math.nan
+    error = statistics.stdev(scores) / math.sqrt(len(scores))
+    return error * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1))
+
+
 def score_of_seeds(scores: Sequence[float]) -> str:
-    """Mean, sample standard deviation and n; one seed has no spread and is given none."""
+    """Mean, 95 % t-interval and n; one seed tells nothing about others and is given none."""
     values = finite(scores)
+    if not values:
+        return NONE
+    mean = score(statistics.fmean(values))
     if len(values) < 2:
-        return score(values[0]) if values else NONE
-    mean, deviation = statistics.fmean(values), statistics.stdev(values)
-    return f"{score(mean)} ± {score(deviation)} (n = {len(values)})"
+        return f"{mean} (n = 1)"
+    return f"{mean} ± {score(half_width(values))} ({100 * CONFIDENCE:.0f} %, n = {len(values)})"
 
 
 def share(value: float) -> str:

@@ -26,6 +26,8 @@ COMPARISON_COLUMNS = (
     "Final training",
     "Search",
 )
+FINALIST_COLUMNS = ("Individual", "Validation score", "Trained parameters", "Verdict")
+LINEAGE_COLUMNS = ("Individual", "Generation", "Made by", "Parents", "Fold", "Seeds", "Score")
 BASE_RATE_FACT = "base learning rate"
 
 
@@ -91,6 +93,43 @@ def base_rate(data: ReportData) -> float | None:
     return rate if math.isfinite(rate) else None
 
 
+def finalist_rows(data: ReportData) -> list[tuple[str, ...]]:
+    """One row per finalist, in the columns of `FINALIST_COLUMNS`."""
+    if data.finalists is None:
+        return []
+    return [
+        (
+            str(row["trial"]),
+            numbers.score_of_seeds(row["scores"]),
+            numbers.count(row["trained_parameters"]),
+            "winner" if row["winner"] else _verdict(row["in_contention"]),
+        )
+        for row in data.finalists.to_dict("records")
+    ]
+
+
+def _verdict(in_contention: bool) -> str:
+    return "may be as good" if in_contention else "worse than the leader"
+
+
+def lineage_rows(data: ReportData) -> list[tuple[str, ...]]:
+    """One row per ancestor of the winner, itself first, in the columns of `LINEAGE_COLUMNS`."""
+    if data.lineage is None:
+        return []
+    return [
+        (
+            str(row["trial"]),
+            str(row["generation"]),
+            f"{row['role']}: {row['start']}" if row["start"] else str(row["role"]),
+            ", ".join(map(str, row["parents"])) or numbers.NONE,
+            str(row["fold"]),
+            ", ".join(map(str, row["seeds"])),
+            numbers.score(row["score"]),
+        )
+        for row in data.lineage.to_dict("records")
+    ]
+
+
 def comparison_rows(comparison: pd.DataFrame) -> list[tuple[str, ...]]:
     """One row per method, in the columns of `COMPARISON_COLUMNS`."""
     return [_comparison_row(row) for row in comparison.to_dict("records")]
@@ -103,8 +142,8 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
         comparison: as in [`ReportData`].
 
     Returns:
-        The table, ending with a newline. Scores of two or more seeds are given as mean, sample
-        standard deviation and n; a single score stands alone.
+        The table, ending with a newline. Scores of two or more seeds are given as mean, 95 %
+        t-interval and n; a single score has no interval.
     """
     table = [COMPARISON_COLUMNS, *comparison_rows(comparison)]
     cells = [[_markdown_cell(cell) for cell in row] for row in table]

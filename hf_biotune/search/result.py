@@ -24,7 +24,9 @@ from .execution import Execution
 from .finalists import Finalist
 from .fitness import SeedRun
 from .history import fitness_of, was_trained
+from .importances import block_importances
 from .kept import KeptAdapters
+from .lineage import lineage_of
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,63 @@ class SearchResult:
             ],
         )
 
+    def block_importances(self, evaluator: str = "fanova") -> pd.Series[float]:
+        """Which blocks matter for this task: the share of each in what scores depend on.
+
+        Args:
+            evaluator: `"fanova"` or `"ped-anova"`, both Optuna's.
+
+        Returns:
+            By block, the largest first, with sum 1.
+
+        Raises:
+            ConfigError: an unknown evaluator, or too few individuals were trained to their end.
+        """
+        return block_importances(
+            self.history,
+            self.partition.names,
+            greater_is_better=self.greater_is_better,
+            evaluator=evaluator,
+        )
+
+    def lineage(self, trial: int | None = None) -> pd.DataFrame:
+        """An individual and its ancestors back to the first generation, the newest first.
+
+        Args:
+            trial: the number of the individual. Default: the winner.
+
+        Returns:
+            One row an individual: `trial`, `generation`, `role`, `start`, `parents`, `fold`,
+            `state`, `seeds` and `score`, the mean over these seeds. Seeds and score of finalists
+            are those on all data.
+
+        Raises:
+            ConfigError: there is no such finished individual.
+        """
+        confirmed = {finalist.trial: finalist.fitness.runs for finalist in self.finalists}
+        return lineage_of(self.study, self.best_trial if trial is None else trial, confirmed)
+
+    @property
+    def finalists_frame(self) -> pd.DataFrame:
+        """One row per finalist; see [`ReportData`] for its columns."""
+        return pd.DataFrame(
+            [
+                {
+                    "trial": finalist.trial,
+                    "scores": list(finalist.scores.values()),
+                    "trained_parameters": finalist.fitness.trained_parameters,
+                    "in_contention": finalist.in_contention,
+                    "winner": finalist.trial == self.best_trial,
+                }
+                for finalist in self.finalists
+            ]
+        )
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether a greater score is a better one."""
+        return bool(self.study.directions[0] == StudyDirection.MAXIMIZE)
+
     def _base(self, seed: int) -> nn.Module:
         set_seed(seed)
         base = self.model_init()
@@ -149,7 +208,7 @@ class SearchResult:
         confirmed = {finalist.trial: finalist.fitness.runs for finalist in self.finalists}
         runs = confirmed.get(trial.number) or fitness_of(trial).runs
         if seed is None:
-            sign = 1 if self.study.direction == StudyDirection.MAXIMIZE else -1
+            sign = 1 if self.greater_is_better else -1
             # A finalist that was no good at first was kept from its second training on.
             held = [run for run in runs if self.kept.holds(trial, run)]
             return max(held or runs, key=lambda run: sign * run.score)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from report_examples import make_comparison, make_data, make_history, make_partition
 
@@ -114,8 +115,9 @@ def test_each_figure_is_described_in_words_for_wide_and_narrow_screens(page):
     assert len(figures) == 8
     assert all(figure["role"] == "img" and figure["aria-label"] for figure in figures)
     assert figures[6]["aria-label"] == (
-        "Test scores by method: linear probe 0.768 ± 0.002 (n = 2); "
-        "full fine-tuning 0.922 ± 0.001 (n = 2); BioTune 0.953 ± 0.003 (n = 2)."
+        "Test scores by method: linear probe 0.768 ± 0.019 (95 %, n = 2); "
+        "full fine-tuning 0.922 ± 0.013 (95 %, n = 2); "
+        "BioTune 0.953 ± 0.025 (95 %, n = 2)."
     )
 
 
@@ -137,7 +139,7 @@ def test_the_winners_table_holds_every_block(page):
 
 def test_the_comparison_table_is_that_of_the_markdown(page):
     row = next(row for row in page.rows if row[0] == "BioTune")
-    assert row[1] == "0.953 ± 0.003 (n = 2)"
+    assert row[1] == "0.953 ± 0.025 (95 %, n = 2)"
     assert row[-1] == "12 min 10 s, 40 trainings"
 
 
@@ -233,3 +235,39 @@ def test_the_report_needs_no_torch():
         "assert not {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_finalists_importances_and_lineage_are_shown_if_they_are_known(tmp_path):
+    finalists = pd.DataFrame(
+        {
+            "trial": [29, 3],
+            "scores": [[0.95, 0.96, 0.97], [0.9]],
+            "trained_parameters": [2_332_632, 12_810],
+            "in_contention": [True, False],
+            "winner": [True, False],
+        }
+    )
+    lineage = pd.DataFrame(
+        {
+            "trial": [29, 0],
+            "generation": [2, 0],
+            "role": ["exploit", "initial"],
+            "start": ["", "linear probe"],
+            "parents": [[0], []],
+            "fold": [0, 0],
+            "state": ["complete", "complete"],
+            "seeds": [[684, 559, 629], [684]],
+            "score": [0.96, 0.7],
+        }
+    )
+    importances = pd.Series({"stage5": 0.7, "<b>": 0.3})
+    data = make_data(finalists=finalists, lineage=lineage, importances=importances)
+    page = Page(write_report(tmp_path, data).read_text(encoding="utf-8"))
+    assert ["29", "0.960 ± 0.025 (95 %, n = 3)", "2,332,632", "winner"] in page.rows
+    assert ["3", "0.900 (n = 1)", "12,810", "worse than the leader"] in page.rows
+    dash = "\N{EN DASH}"
+    assert ["29", "2", "exploit", "0", "0", "684, 559, 629", "0.960"] in page.rows
+    assert ["0", "0", "initial: linear probe", dash, "0", "684", "0.700"] in page.rows
+    assert (tmp_path / "importances.png").is_file()
+    described = [a["aria-label"] for a in page.all("svg")]
+    assert "How much each block matters for the score: stage5 70.0 %, <b> 30.0 %." in described

@@ -16,15 +16,16 @@ def test_a_difference_has_a_sign_and_nothing_is_neither_plus_nor_minus(value, te
 @pytest.mark.parametrize(
     ("scores", "text"),
     [
-        ([0.9534], "0.953"),
-        ([0.95, 0.96], "0.955 ± 0.007 (n = 2)"),
-        ([0.9, float("nan"), 0.92], "0.910 ± 0.014 (n = 2)"),
-        ([float("nan"), 0.9], "0.900"),
+        ([0.9534], "0.953 (n = 1)"),
+        ([0.95, 0.96], "0.955 ± 0.064 (95 %, n = 2)"),
+        ([0.95, 0.96, 0.97], "0.960 ± 0.025 (95 %, n = 3)"),
+        ([0.9, float("nan"), 0.92], "0.910 ± 0.127 (95 %, n = 2)"),
+        ([float("nan"), 0.9], "0.900 (n = 1)"),
         ([float("nan")], "\N{EN DASH}"),
         ([], "\N{EN DASH}"),
     ],
 )
-def test_only_two_or_more_seeds_have_a_standard_deviation(scores, text):
+def test_only_two_or_more_seeds_have_a_t_interval(scores, text):
     assert numbers.score_of_seeds(scores) == text
 
 

@@ -3,11 +3,18 @@ import math
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from report_examples import WINNER, make_comparison, make_history, make_partition
 
-from hf_biotune.report import plot_blocks, plot_comparison, plot_evolution, plot_individuals
+from hf_biotune.report import (
+    plot_blocks,
+    plot_comparison,
+    plot_evolution,
+    plot_importances,
+    plot_individuals,
+)
 from hf_biotune.report.plots.labels import label, labels
 from hf_biotune.report.plots.style import (
     FROZEN,
@@ -162,14 +169,18 @@ def test_comparison_draws_every_seed_and_the_mean_of_several():
     figure = plot_comparison(make_comparison((0.951, 0.955), (0.92,)), "macro_accuracy", True)
     axes = figure.axes[0]
     assert axes.xaxis.label.get_text() == (
-        "test macro accuracy (higher is better; point: one seed, bar: mean)"
+        "test macro accuracy (higher is better; point: one seed, bar: mean, line: 95 % interval)"
     )
     assert [text.get_text() for text in axes.get_yticklabels()] == [
         "linear probe\ntrains 0.4 %",
         "full fine-tuning\ntrains 100 %",
         "BioTune\ntrains 64.6 %",
     ]
-    assert gids(axes) == ["seeds-0", "mean-0", "seeds-1", "seeds-2", "mean-2"]
+    assert set(gids(axes)) == {
+        *("seeds-0", "mean-0", "interval-0"),
+        "seeds-1",
+        *("seeds-2", "mean-2", "interval-2"),
+    }
     assert artist(axes, "seeds-2").get_offsets().tolist() == [[0.951, 2], [0.955, 2]]
     assert artist(axes, "mean-2").get_offsets()[0, 0] == pytest.approx(0.953)
     assert {"0.953", "0.920"} <= {text.get_text() for text in axes.texts}
@@ -222,3 +233,24 @@ def test_figures_are_the_same_every_time_and_whatever_the_users_style_is():
         assert dict(matplotlib.rcParams) == rc
     assert draw() == first
     assert second[0].axes[0].texts[0].get_size() == 8.0
+
+
+def test_the_interval_over_seeds_is_a_line_and_one_seed_has_none():
+    comparison = make_comparison((0.95, 0.96, 0.97), (0.92,))
+    axes = plot_comparison(comparison, "accuracy", True).axes[0]
+    lines = {line.get_gid(): line for line in axes.get_lines() if line.get_gid()}
+    assert set(lines) == {"interval-0", "interval-2"}
+    low, high = lines["interval-2"].get_xdata()
+    assert (low, high) == pytest.approx((0.96 - 0.0248, 0.96 + 0.0248), abs=1e-4)
+
+
+def test_importances_are_bars_in_the_order_given_of_at_most_twenty_blocks():
+    importances = pd.Series([0.6, 0.3, 0.1], index=["layer4", "head", "stem"])
+    axes = plot_importances(importances).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [0.6, 0.3, 0.1]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["layer4", "head", "stem"]
+    assert [text.get_text() for text in axes.texts] == ["60.0 %", "30.0 %", "10.0 %"]
+    many = pd.Series([1 / 30] * 30, index=[f"layer{i}" for i in range(30)])
+    axes = plot_importances(many).axes[0]
+    assert len(axes.patches) == 20
+    assert axes.get_xlabel() == "importance (10 further blocks are not shown)"

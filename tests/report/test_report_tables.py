@@ -6,7 +6,7 @@ from hf_biotune.report.tables import winner_rows, winner_total
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 
-def test_markdown_of_two_seeds_gives_mean_deviation_and_n():
+def test_markdown_of_two_seeds_gives_mean_interval_and_n():
     lines = comparison_markdown(make_comparison()).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == [
@@ -21,8 +21,8 @@ def test_markdown_of_two_seeds_gives_mean_deviation_and_n():
     ]
     assert cells[2] == [
         "linear probe",
-        "0.768 ± 0.002 (n = 2)",
-        "0.758 ± 0.002 (n = 2)",
+        "0.768 ± 0.019 (95 %, n = 2)",
+        "0.758 ± 0.019 (95 %, n = 2)",
         "12,810",
         "0.4 %",
         "0.001",
@@ -31,8 +31,8 @@ def test_markdown_of_two_seeds_gives_mean_deviation_and_n():
     ]
     assert cells[4] == [
         "BioTune",
-        "0.953 ± 0.003 (n = 2)",
-        "0.943 ± 0.003 (n = 2)",
+        "0.953 ± 0.025 (95 %, n = 2)",
+        "0.943 ± 0.025 (95 %, n = 2)",
         "2,332,632",
         "64.6 %",
         "0.001",
@@ -43,7 +43,9 @@ def test_markdown_of_two_seeds_gives_mean_deviation_and_n():
 
 
 def test_markdown_of_one_seed_gives_no_interval():
-    assert "±" not in comparison_markdown(make_comparison((0.95,), (0.92,), (0.77,)))
+    table = comparison_markdown(make_comparison((0.95,), (0.92,), (0.77,)))
+    assert "±" not in table
+    assert "0.950 (n = 1)" in table
 
 
 def test_a_method_can_not_break_out_of_the_markdown_table():

@@ -3,6 +3,13 @@
 from .blocks import plot_blocks
 from .comparison import plot_comparison
 from .evolution import plot_evolution
+from .importances import plot_importances
 from .individuals import plot_individuals
 
-__all__ = ["plot_blocks", "plot_comparison", "plot_evolution", "plot_individuals"]
+__all__ = [
+    "plot_blocks",
+    "plot_comparison",
+    "plot_evolution",
+    "plot_importances",
+    "plot_individuals",
+]

@@ -34,7 +34,7 @@ def plot_comparison(
 
     Returns:
         The figure. Its axes hold one scatter of seeds per method and, for two or more seeds, one
-        of their mean. No interval is drawn: the points are the evidence.
+        of their mean and a line, the 95 % t-interval. One seed has no interval.
     """
     figure = new_figure(width, 1.0 + 0.62 * max(1, len(comparison)))
     figure.set_layout_engine("constrained")
@@ -77,6 +77,11 @@ def _draw_method(axes: Any, row: int, scores: list[float], own: bool) -> None:
         axes.scatter(
             [mean], [row], s=320, marker="|", color=colour, linewidths=2.4, gid=f"mean-{row}"
         )
+        reach = numbers.half_width(scores)
+        axes.plot(
+            [mean - reach, mean + reach], [row, row], color=colour, linewidth=1.2, alpha=0.6,
+            solid_capstyle="butt", zorder=1, gid=f"interval-{row}",
+        )  # fmt: skip
     axes.annotate(
         numbers.score(mean), (mean, row), xytext=(0, 10), textcoords="offset points", ha="center",
         va="bottom", color=colour, weight="bold" if own else "normal",
@@ -88,6 +93,6 @@ def _x_label(metric: str, greater_is_better: bool | None, several: bool, width: 
     notes = []
     if greater_is_better is not None:
         notes.append(f"{'higher' if greater_is_better else 'lower'} is better")
-    notes.append("point: one seed, bar: mean" if several else "one seed each")
+    notes.append("point: one seed, bar: mean, line: 95 % interval" if several else "one seed each")
     separator = "\n" if is_narrow(width) else " "
     return f"{text}{separator}({'; '.join(notes)})"
