@@ -7,7 +7,7 @@ state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,6 +66,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.enabled = True
         self.is_injected = inject
         self._keeps_base = keep_base_weights
+        self._held: frozenset[str] = frozenset()
         # Tensor name -> value, for every tensor that some adapter trains.
         self._base_tensors: dict[str, torch.Tensor] = {}
         # The same for the tensors of each adapter that is not in place at the moment.
@@ -124,9 +125,36 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
                 yield name, parameter
         persistent = self.model.state_dict(keep_vars=True)
         for name, buffer in self.model.named_buffers():
-            block = found.block_of_module(name.rpartition(".")[0])
-            if block in saved and name in persistent:
+            owner = name.rpartition(".")[0]
+            blocks = blocks_of_module(found, owner, self.model.get_submodule(owner))
+            if blocks & saved and name in persistent:
                 yield name, buffer
+
+    def hold(self, blocks: Iterable[str]) -> None:
+        """Freeze blocks for the time being, though the active adapter trains them.
+
+        They are part of the adapter as before. An optimizer that knows them leaves them as they
+        are, since they get no gradient. Another call replaces this one.
+
+        Args:
+            blocks: names of trained blocks; none to let all be trained.
+
+        Raises:
+            ConfigError: one is not trained by the active adapter.
+        """
+        self._held = frozenset(blocks)
+        trained = self.peft_config[self.active_adapter].lr_multipliers
+        if unknown := sorted(self._held - trained.keys()):
+            self._held = frozenset()
+            raise ConfigError(
+                f"only trained blocks can be held, which are {', '.join(trained)}, got "
+                f"{', '.join(unknown)}"
+            )
+        self._apply_requires_grad(self.active_adapter, True)
+        for block in self._held:
+            for parameter in self.block_parameters(block):
+                parameter.requires_grad_(False)
+        self.train(self.training)
 
     # -- frozen means frozen --------------------------------------------------------------------
 
@@ -134,11 +162,12 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         """Every module that stays in eval mode: no dropout, no drop-path, no moving statistics."""
         config = self.peft_config[self.active_adapter]
         found = self.partitions[self.active_adapter]
+        trained = config.lr_multipliers.keys() - self._held
         for name, module in self.model.named_modules():
-            block = found.block_of_module(name)
-            if block is None:
+            blocks = blocks_of_module(found, name, module)
+            if not blocks:
                 continue
-            if block not in config.lr_multipliers or (
+            if not blocks & trained or (
                 config.norm_statistics == "frozen" and isinstance(module, _BATCH_NORM)
             ):
                 yield module
@@ -375,6 +404,23 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         state_dict: dict[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         return state_dict
+
+
+def blocks_of_module(found: Partition, name: str, module: nn.Module) -> set[str]:
+    """The block that a module lies in; those of its parameters if it is divided between several.
+
+    Args:
+        found: the partition.
+        name: of the module.
+        module: itself; a container of several blocks lies in none, unless it is a layer of its own:
+            a BatchNorm whose bias is trained and whose weight is frozen.
+    """
+    block = found.block_of_module(name)
+    if block is not None:
+        return {block}
+    if not isinstance(module, _BATCH_NORM):
+        return set()
+    return {found.block_of_parameter(f"{name}.{own}") for own, _ in module.named_parameters()}
 
 
 def tuner_of(model: nn.Module) -> BlockTuner:

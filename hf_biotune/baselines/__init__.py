@@ -1,5 +1,73 @@
-"""What people do without a search, through the same wrapper, data and training."""
+"""Methods to compare BioTune with, through the same wrapper, data, loop and accounting.
 
-from .methods import BASELINES, baseline_config
+Names are imported when they are first used, so that the list of methods costs nothing.
+"""
 
-__all__ = ["BASELINES", "baseline_config"]
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from .block_choices import BASELINES as BASELINES
+    from .block_choices import baseline_config as baseline_config
+    from .method import Method as Method
+    from .method import TrainedMethod as TrainedMethod
+    from .method import run_method as run_method
+    from .problem import Problem as Problem
+    from .setting import Cost as Cost
+    from .setting import FinalRun as FinalRun
+    from .setting import MethodResult as MethodResult
+    from .setting import Setting as Setting
+    from .setting import Tuned as Tuned
+
+# Name -> module and class.
+METHODS: Mapping[str, tuple[str, str]] = {
+    "linear-probe": ("linear_probe", "LinearProbe"),
+    "full": ("full_fine_tuning", "FullFineTuning"),
+    "gradual-last-first": ("gradual", "GradualLastFirst"),
+    "gradual-first-last": ("gradual", "GradualFirstLast"),
+}
+
+_HOME = {
+    "BASELINES": "block_choices",
+    "Cost": "setting",
+    "FinalRun": "setting",
+    "Method": "method",
+    "MethodResult": "setting",
+    "Problem": "problem",
+    "Setting": "setting",
+    "TrainedMethod": "method",
+    "Tuned": "setting",
+    "baseline_config": "block_choices",
+    "run_method": "method",
+}
+
+__all__ = ["METHODS", "get_method", *_HOME]
+
+
+def get_method(name: str) -> Method:
+    """A method by its name.
+
+    Args:
+        name: a key of `METHODS`.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
+    module, cls = METHODS[name]
+    method: Method = getattr(importlib.import_module(f".{module}", __name__), cls)()
+    return method
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

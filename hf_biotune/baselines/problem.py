@@ -1,0 +1,135 @@
+"""`Problem`: what every method gets. One model, one split of one data set, one way to train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainingArguments
+
+from ..blocks import BlockSpec, Partition, partition
+from ..config import BioTuneConfig
+from ..search import (
+    DataSplits,
+    FitnessEvaluator,
+    SearchConfig,
+    SearchListener,
+    SearchResult,
+    StoppingRule,
+    resolve_metric,
+)
+from ..search.execution import Execution
+from ..search.weights import BaseModelPool
+from ..tuner import blocks_of_module
+
+BATCH_NORM = nn.modules.batchnorm._NormBase
+
+
+class Problem:
+    """What methods are compared on, the same for all of them.
+
+    Args:
+        model_init: makes the pre-trained model, as for `Trainer`; its head may be new and random.
+        data: samples to train on, to choose settings by, and to test final models on.
+        args: of every training: base learning rate, epochs, batch size, schedule, optimizer.
+        search: metric, patience and first seed hold for every method, the rest for the methods that
+            search. Default: [`SearchConfig`], with the extra genes `base_lr` and (where the model
+            has BatchNorm) `norm_statistics`, since other methods may choose these as well.
+        blocks: how the model is divided; see [`partition`].
+        execution: memory layout, precision and optimizer kernel of every training. Default: as
+            `args` say.
+        directory: where searches are kept, so that they go on after an interruption and are shared
+            by methods. Default: in memory, as long as this object lives.
+        listener: is told of stages, and of everything in searches.
+    """
+
+    def __init__(
+        self,
+        model_init: Callable[[], nn.Module],
+        data: DataSplits,
+        args: TrainingArguments,
+        search: SearchConfig | None = None,
+        *,
+        blocks: BlockSpec = "auto",
+        execution: Execution | None = None,
+        directory: str | Path | None = None,
+        listener: SearchListener | None = None,
+    ) -> None:
+        self.model_init = model_init
+        self.data = data
+        self.args = args
+        self.blocks = blocks
+        self.execution = execution or Execution.of(args)
+        self.directory = None if directory is None else Path(directory)
+        self.listener = listener or SearchListener()
+        # The results of searches by name, which several methods may use.
+        self.searches: dict[str, SearchResult] = {}
+        self.pool = BaseModelPool(model_init, args.device)
+        self.execution.lay_out(self.pool.model)
+        self.partition: Partition = partition(self.pool.model, blocks)
+        self.search = search or SearchConfig(extra_genes=self._extra_genes())
+        self.metric = resolve_metric(self.search.metric, self.search.greater_is_better)
+        self.evaluator = FitnessEvaluator(
+            self.pool,
+            data.train,
+            data.validation,
+            args,
+            self.metric,
+            StoppingRule(self.search.patience, self.search.patience_from),
+            self.execution,
+        )
+
+    def _extra_genes(self) -> tuple[str, ...]:
+        return ("base_lr", "norm_statistics") if self.batch_norm_blocks else ("base_lr",)
+
+    @property
+    def model(self) -> nn.Module:
+        """The base model, with weights of any seed; to look at, not to change."""
+        return self.pool.model
+
+    @property
+    def tuning_seed(self) -> int:
+        """The seed of every training that a setting is chosen by."""
+        return self.search.seeds[0]
+
+    @property
+    def head(self) -> str:
+        """The last block."""
+        return self.partition.names[-1]
+
+    @cached_property
+    def batch_norm_blocks(self) -> frozenset[str]:
+        """The blocks with BatchNorm statistics in them."""
+        return batch_norm_blocks(self.pool.model, self.partition)
+
+    @cached_property
+    def new_blocks(self) -> tuple[str, ...]:
+        """The blocks without pre-trained weights: these depend on the seed."""
+        seeds = (self.tuning_seed, self.tuning_seed + 1)
+        return tuple(self.pool.seeded_blocks(self.partition, seeds))
+
+    def config(self, multipliers: Mapping[str, float], **fields: Any) -> BioTuneConfig:
+        """The configuration that trains these blocks.
+
+        Args:
+            multipliers: by block, on the learning rate of the training arguments.
+            fields: further fields of [`BioTuneConfig`].
+        """
+        return BioTuneConfig(
+            lr_multipliers=dict(multipliers),
+            partition=self.partition.to_patterns(),
+            saved_blocks=[name for name in self.new_blocks if name not in multipliers],
+            **fields,
+        )
+
+
+def batch_norm_blocks(model: nn.Module, blocks: Partition) -> frozenset[str]:
+    """The blocks of a partition that hold BatchNorm with running statistics."""
+    found: set[str] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, BATCH_NORM) and module.track_running_stats:
+            found |= blocks_of_module(blocks, name, module)
+    return frozenset(found)
