@@ -112,12 +112,15 @@ class TrainedMethod(Method):
         ]
 
     def attempt(self, problem: Problem, setting: Setting) -> Tried:
-        """Train one setting with the seed of tuning."""
-        problem.listener.on_stage(f"{self.title}: {setting}")
-        training = self.training(problem, setting)
-        fitness = problem.evaluator.evaluate(training, [problem.tuning_seed])
-        cost = Cost(fitness.trainings, fitness.epochs, fitness.seconds)
-        return Tried(setting, fitness.score, cost)
+        """Train one setting with the seed of tuning, unless that was done before."""
+        key = f"{self.name}: {setting}"
+        if key not in problem.attempts:
+            problem.listener.on_stage(f"{self.title}: {setting}")
+            training = self.training(problem, setting)
+            fitness = problem.evaluator.evaluate(training, [problem.tuning_seed])
+            cost = Cost(fitness.trainings, fitness.epochs, fitness.seconds)
+            problem.attempts[key] = Tried(setting, fitness.score, cost)
+        return problem.attempts[key]
 
     def final_run(self, problem: Problem, setting: Setting, seed: int) -> FinalRun:
         """Train once; the weights of the best epoch by validation are tested."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..search import (
 )
 from ..search.execution import Execution
 from ..search.weights import BaseModelPool
+from .setting import Tried
 from ..tuner import blocks_of_module
 
 BATCH_NORM = nn.modules.batchnorm._NormBase
@@ -67,6 +68,8 @@ class Problem:
         self.listener = listener or SearchListener()
         # The results of searches by name, which several methods may use.
         self.searches: dict[str, SearchResult] = {}
+        # Settings that were tried, by method; whoever wants to keep them puts a mapping here.
+        self.attempts: MutableMapping[str, Tried] = {}
         self.pool = BaseModelPool(model_init, args.device)
         self.execution.lay_out(self.pool.model)
         self.partition: Partition = partition(self.pool.model, blocks)
