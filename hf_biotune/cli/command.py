@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from hf_biotune.exceptions import ConfigError
+from hf_biotune.passwords import without_password
 
 from .output import output
 from .run_file import read_run_file, write_run_file
@@ -24,8 +25,12 @@ _PANEL = "Output"
 
 
 def command_line() -> str:
-    """The line that runs the present command again; a file of options is spelled out."""
-    return output.command_line or shlex.join(["hf-biotune", *sys.argv[1:]])
+    """The line that runs the present command again; a file of options is spelled out.
+
+    The password of a storage is left out: the line is kept and shown.
+    """
+    words = map(without_password, sys.argv[1:])
+    return output.command_line or shlex.join(["hf-biotune", *words])
 
 
 def _take_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -177,4 +182,4 @@ def _spelled_out(context: typer.Context, options: Mapping[str, Any]) -> str:
                 words.append((param.opts if one else param.secondary_opts)[0])
             else:
                 words += [param.opts[0], str(one.value if isinstance(one, Enum) else one)]
-    return shlex.join(words)
+    return shlex.join(map(without_password, words))

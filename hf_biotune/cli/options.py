@@ -131,7 +131,8 @@ NormStatistics = Annotated[
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="Optuna storage URL. Default: a journal in the output directory.",
+        help="memory, or journal:///, sqlite:///, postgresql:// or grpc:// with an address. "
+        "Default: a journal in the output directory.",
         rich_help_panel=_SEARCH,
     ),
 ]

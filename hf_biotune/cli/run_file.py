@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_biotune.exceptions import ConfigError
+from hf_biotune.passwords import without_password
 
 RUN_FILE = "run.yaml"
 
@@ -58,6 +59,8 @@ def read_run_file(
 def write_run_file(directory: Path, options: Mapping[str, Any], command: str) -> Path:
     """Write the options of a run, as they were merged, so that `--config` can take them again.
 
+    The password of a storage is left out.
+
     Args:
         directory: made if needed.
         options: by name; those that are `None` are left out.
@@ -103,4 +106,6 @@ def _storable(value: Any) -> Any:
         return value.value
     if isinstance(value, (list, tuple)):
         return [_storable(item) for item in value]
+    if isinstance(value, str):
+        return without_password(value)
     return str(value) if isinstance(value, Path) else value

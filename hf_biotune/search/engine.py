@@ -13,7 +13,6 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 from transformers import TrainingArguments
 
@@ -108,17 +107,14 @@ class SearchEngine:
 
     # -- the study ------------------------------------------------------------------------------
 
-    def open(self, storage: str | BaseStorage, study_name: str) -> None:
+    def open(self, storage: BaseStorage, study_name: str) -> None:
         """Create the study, or go on with the one that is there."""
-        try:
-            self._study = optuna.create_study(
-                storage=storage,
-                study_name=study_name,
-                direction="maximize" if self._metric.greater_is_better else "minimize",
-                load_if_exists=True,
-            )
-        except (ValueError, ImportError, OSError, SQLAlchemyError) as error:
-            raise ConfigError(f"storage {storage!r} can't be opened: {error}") from error
+        self._study = optuna.create_study(
+            storage=storage,
+            study_name=study_name,
+            direction="maximize" if self._metric.greater_is_better else "minimize",
+            load_if_exists=True,
+        )
         claim(self._study, self._identity)
         self._choose_execution()
         self._fit_to_budget()
@@ -321,7 +317,7 @@ class SearchEngine:
         )
 
 
-def _adapter_store(storage: str | BaseStorage, args: TrainingArguments) -> AdapterStore:
+def _adapter_store(storage: BaseStorage, args: TrainingArguments) -> AdapterStore:
     """Weights last as long as the study that they belong to."""
     if isinstance(storage, InMemoryStorage):
         return AdapterMemory()

@@ -6,27 +6,22 @@ in flight; starting it again goes on from there and ends as if nothing had happe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from torch import nn
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec
-from ..exceptions import ConfigError
 from .data import EncodedSplit
 from .engine import SearchEngine
 from .listener import SearchListener
 from .result import SearchResult
 from .search_config import SearchConfig
+from .storages import open_storage
 
 STUDY_NAME = "hf_biotune"
-JOURNAL_NAME = "study.journal"
 
 
 def biotune_search(
@@ -52,7 +47,8 @@ def biotune_search(
             memory.
         search: budget and scheme. Default: `SearchConfig()`.
         blocks: how the model is divided; see [`partition`].
-        storage: an Optuna storage or its URL, instead of the journal file.
+        storage: where the study is kept, instead of the journal file: `"memory"`, a URL, or a
+            storage of Optuna; see [`open_storage`].
         study_name: in that storage.
         listener: is told what happens.
 
@@ -60,17 +56,17 @@ def biotune_search(
         The winner and everything that was tried.
 
     Raises:
-        ConfigError: settings that can't be used together.
+        ConfigError: settings that can't be used together, or a storage that can't be opened.
         StudyMismatchError: the storage holds the study of another model, data set or search.
     """
     if args is None:
         args = default_training_arguments()
-        storage = storage or optuna.storages.InMemoryStorage()
+        storage = storage or "memory"
     search = search or SearchConfig()
     engine = SearchEngine(
         model_init, train_dataset, eval_dataset, args, search, blocks, listener or SearchListener()
     )
-    engine.open(storage or _journal(args.output_dir), study_name)
+    engine.open(open_storage(storage, args.output_dir), study_name)
     return engine.run()
 
 
@@ -95,16 +91,3 @@ def default_training_arguments(
         "dataloader_pin_memory": False,
     }
     return TrainingArguments(output_dir=output_dir, **{**defaults, **overrides})
-
-
-def _journal(output_dir: str | os.PathLike[str]) -> JournalStorage:
-    path = Path(output_dir) / JOURNAL_NAME
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise ConfigError(
-            f"output_dir {str(output_dir)!r} can't be written to: {error.strerror}; give another "
-            f"directory"
-        ) from error
-    return JournalStorage(JournalFileBackend(str(path)))

@@ -10,6 +10,9 @@ import yaml
 from typer.core import TyperArgument
 
 from hf_biotune.cli.app import app
+from hf_biotune.cli.command import command_line
+from hf_biotune.cli.output import output
+from hf_biotune.cli.run_file import write_run_file
 from hf_biotune.exceptions import ConfigError
 
 TINY = ["--epochs", 1, "--batch-size", 20, "--population-size", 5, "--budget", 4, "--cpu"]
@@ -194,3 +197,13 @@ def test_shells_can_complete_commands(run, monkeypatch, shell):
     monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
     _, output, _ = run()
     assert "search" in output
+
+
+def test_neither_the_command_nor_the_run_file_keeps_a_password(monkeypatch, tmp_path):
+    url = "postgresql://me:s3cret@host/studies"
+    monkeypatch.setattr(output, "command_line", "")
+    monkeypatch.setattr("sys.argv", ["hf-biotune", "search", f"--storage={url}", "--seed", "1"])
+    kept = "postgresql://me@host/studies"
+    assert command_line() == f"hf-biotune search --storage={kept} --seed 1"
+    path = write_run_file(tmp_path, {"storage": url, "seed": 1}, "search")
+    assert yaml.safe_load(path.read_text()) == {"storage": kept, "seed": 1}

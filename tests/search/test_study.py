@@ -283,18 +283,6 @@ def test_an_unwritable_output_directory_is_refused(search, tmp_path):
         search(directory=blocked)
 
 
-def test_a_storage_that_optuna_does_not_know_is_refused(digits_train, digits_validation):
-    with pytest.raises(ConfigError, match="storage 'nonsense://x' can't be opened"):
-        biotune_search(
-            small_resnet,
-            digits_train,
-            digits_validation,
-            arguments(),
-            SEARCH,
-            storage="nonsense://x",
-        )
-
-
 def test_listeners_hear_of_every_individual_and_the_share_spent_grows(search):
     class Hear(SearchListener):
         def __init__(self):
