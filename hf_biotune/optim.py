@@ -158,6 +158,29 @@ def add_penalty(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     optimizer.register_step_pre_hook(step_hook(pulls))
 
 
+def optimizer_of(
+    groups: list[dict[str, Any]], model: nn.Module, args: TrainingArguments
+) -> torch.optim.Optimizer:
+    """The optimizer of `args.optim` with these parameter groups.
+
+    Args:
+        groups: with `lr` and `weight_decay` in each.
+        model: that the parameters are of.
+        args: which optimizer, and its settings.
+
+    Raises:
+        ConfigError: `args.optim` builds its own parameter groups (GaLore, LOMO, Apollo).
+    """
+    optimizer_cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(args, model)
+    if {"params", "model", "optimizer_dict"} & set(kwargs):
+        raise ConfigError(
+            f"optim={args.optim!r} makes parameter groups of its own, which can't hold a "
+            f"learning rate per block; use adamw_torch, adamw_torch_fused, sgd or adafactor"
+        )
+    optimizer: torch.optim.Optimizer = optimizer_cls(groups, **kwargs)
+    return optimizer
+
+
 class BioTuneOptimizerFactory:
     """Builds `Trainer`'s optimizer with a learning rate per block; see [`biotune_trainer_kwargs`].
 
@@ -172,14 +195,8 @@ class BioTuneOptimizerFactory:
             ConfigError: `args.optim` builds its own parameter groups (GaLore, LOMO, Apollo).
         """
         args = arguments.get()
-        optimizer_cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(args, model)
-        if {"params", "model", "optimizer_dict"} & set(kwargs):
-            raise ConfigError(
-                f"optim={args.optim!r} makes parameter groups of its own, which can't hold a "
-                f"learning rate per block; use adamw_torch, adamw_torch_fused, sgd or adafactor"
-            )
         groups = parameter_groups(model, lr=args.learning_rate, weight_decay=args.weight_decay)
-        optimizer: torch.optim.Optimizer = optimizer_cls(groups, **kwargs)
+        optimizer = optimizer_of(groups, model, args)
         add_penalty(optimizer, model)
         return optimizer
 

@@ -87,11 +87,14 @@ class Pull(NamedTuple):
         parameter: a trained one.
         target: of its shape; `None` for 0.
         strength: greater than 0.
+        norm: 2 for a penalty of `strength / 2 ||w - target||^2`, 1 for one of
+            `strength ||w - target||_1`.
     """
 
     parameter: nn.Parameter
     target: torch.Tensor | None
     strength: float
+    norm: int = 2
 
 
 def step_hook(pulls: Iterable[Pull]) -> StepHook:
@@ -114,10 +117,10 @@ def step_hook(pulls: Iterable[Pull]) -> StepHook:
 
     @torch.no_grad()
     def add_gradients(*_: Any) -> None:
-        for parameter, target, strength in pulls:
+        for parameter, target, strength, norm in pulls:
             if parameter.grad is not None:
                 away = parameter if target is None else parameter - target
-                parameter.grad.add_(away, alpha=strength)
+                parameter.grad.add_(away if norm == 2 else away.sign(), alpha=strength)
 
     return add_gradients
 

@@ -30,6 +30,14 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "full": ("full_fine_tuning", "FullFineTuning"),
     "gradual-last-first": ("gradual", "GradualLastFirst"),
     "gradual-first-last": ("gradual", "GradualFirstLast"),
+    "l1-sp": ("l1_sp", "L1Sp"),
+    "l2-sp": ("l2_sp", "L2Sp"),
+    "auto-rgn": ("auto_rgn", "AutoRgn"),
+    "lp-ft": ("lp_ft", "LpFt"),
+    "layer-decay": ("layer_decay", "LayerDecay"),
+    "last-k": ("last_k", "LastK"),
+    "surgical": ("surgical", "Surgical"),
+    "subtuning": ("subtuning", "SubTuning"),
 }
 
 _HOME = {

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ..search.training import BlockTraining
-from .method import TrainedMethod
+from collections.abc import Mapping
+from typing import Any
+
+from .method import BlockMethod
 from .problem import Problem
-from .setting import Setting
 
 
-class FullFineTuning(TrainedMethod):
+class FullFineTuning(BlockMethod):
     """Trains everything at one learning rate."""
 
     name = "full"
     title = "full fine-tuning"
     source = "Yosinski et al., How transferable are features? (arXiv 1411.1792)"
 
-    def training(self, problem: Problem, setting: Setting) -> BlockTraining:
-        """Every block at the setting's rate."""
-        multipliers = dict.fromkeys(problem.partition.names, setting.rate)
-        return BlockTraining(problem.config(multipliers, norm_statistics=setting.norm_statistics))
+    def multipliers(self, problem: Problem, options: Mapping[str, Any]) -> dict[str, float]:
+        """Every block."""
+        return dict.fromkeys(problem.partition.names, 1.0)

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ..blocks import Partition
-from ..search.training import Training
+from ..search.training import BlockTraining, Training
 from .final_run import test_model
-from .problem import Problem, batch_norm_blocks
+from .problem import Problem
 from .setting import Cost, FinalRun, MethodResult, Setting, Tried, Tuned
 
 # A decade around the base rate, in half decades.
@@ -76,25 +76,24 @@ class TrainedMethod(Method):
         """The candidates for the method's own options. Default: it has none."""
         return [{}]
 
-    def trained_blocks(self, partition: Partition) -> Collection[str]:
-        """The blocks that are trained, if they don't depend on the options. Default: all."""
-        return partition.names
+    def trained_blocks(self, problem: Problem, options: Mapping[str, Any]) -> Collection[str]:
+        """The blocks that are trained. Default: all."""
+        return problem.partition.names
 
     @abstractmethod
     def training(self, problem: Problem, setting: Setting) -> Training:
         """What the loop trains."""
 
-    def norm_modes(self, problem: Problem) -> tuple[str, ...]:
+    def norm_modes(self, problem: Problem, options: Mapping[str, Any]) -> tuple[str, ...]:
         """What the statistics of BatchNorm may do: both, where a trained block has any."""
-        found = batch_norm_blocks(problem.model, problem.partition)
-        trains_any = any(name in found for name in self.trained_blocks(problem.partition))
-        return ("train", "frozen") if trains_any else ("train",)
+        trained = self.trained_blocks(problem, options)
+        return ("train", "frozen") if problem.batch_norm_blocks & set(trained) else ("train",)
 
     def tune(self, problem: Problem) -> Tuned:
         """Choose options, then rate and mode; see the class."""
         tried = self.tune_options(problem)
         options = best_of(tried, problem).setting.options
-        for mode in self.norm_modes(problem):
+        for mode in self.norm_modes(problem, options):
             for rate in self.rates:
                 setting = Setting(rate, mode, options)
                 if setting not in [each.setting for each in tried]:
@@ -105,9 +104,8 @@ class TrainedMethod(Method):
 
     def tune_options(self, problem: Problem) -> list[Tried]:
         """Train each candidate of the options at the middle rate."""
-        mode = self.norm_modes(problem)[0]
         return [
-            self.attempt(problem, Setting(self.rates[1], mode, options))
+            self.attempt(problem, Setting(self.rates[1], options=options))
             for options in self.options(problem)
         ]
 
@@ -126,6 +124,24 @@ class TrainedMethod(Method):
         """Train once; the weights of the best epoch by validation are tested."""
         problem.listener.on_stage(f"{self.title}: final training with seed {seed}")
         return test_model(problem, self.training(problem, setting), seed)
+
+
+class BlockMethod(TrainedMethod):
+    """A method that is a choice of blocks, each with a rate."""
+
+    @abstractmethod
+    def multipliers(self, problem: Problem, options: Mapping[str, Any]) -> dict[str, float]:
+        """The blocks that are trained, and the rate of each relative to that of the setting."""
+
+    def trained_blocks(self, problem: Problem, options: Mapping[str, Any]) -> Collection[str]:
+        """Those that have a rate."""
+        return self.multipliers(problem, options).keys()
+
+    def training(self, problem: Problem, setting: Setting) -> BlockTraining:
+        """Each block at its own share of the setting's rate."""
+        shares = self.multipliers(problem, setting.options)
+        multipliers = {name: setting.rate * share for name, share in shares.items()}
+        return BlockTraining(problem.config(multipliers, norm_statistics=setting.norm_statistics))
 
 
 def best_of(tried: Sequence[Tried], problem: Problem) -> Tried:

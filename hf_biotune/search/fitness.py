@@ -325,6 +325,7 @@ class FitnessEvaluator:
                     samples,
                     self.args,
                     self.execution,
+                    part_of(self.args.per_device_train_batch_size, self._parts),
                     seed,
                     epoch,
                     self.epochs,

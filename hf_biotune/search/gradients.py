@@ -64,7 +64,7 @@ def relative_gradient_norms(
     size = args.per_device_train_batch_size
 
     def attempt(parts: int) -> list[np.ndarray]:
-        batches = _whole_batches(len(samples), seed, part_of(size, parts))
+        batches = first_batches(len(samples), seed, 0, part_of(size, parts))
         return [_norms(partition, g) for g in _gradients(wrapped, samples, batches, seed, args)]
 
     try:
@@ -77,9 +77,16 @@ def relative_gradient_norms(
     return dict(zip(partition.names, ratios.tolist(), strict=True))
 
 
-def _whole_batches(n_samples: int, seed: int, size: int) -> list[torch.Tensor]:
-    """The first batches of a training, without a smaller last one: its statistics are poor."""
-    batches = torch.split(epoch_order(n_samples, seed, 0), size)[:N_BATCHES]
+def first_batches(n_samples: int, seed: int, epoch: int, size: int) -> list[torch.Tensor]:
+    """The first batches of an epoch, without a smaller last one: its statistics are poor.
+
+    Args:
+        n_samples: of the training.
+        seed: of the training.
+        epoch: from 0.
+        size: of each batch.
+    """
+    batches = torch.split(epoch_order(n_samples, seed, epoch), size)[:N_BATCHES]
     return [batch for batch in batches if len(batch) == len(batches[0])]
 
 

@@ -35,6 +35,7 @@ class Live:
         samples: to train on, as this epoch sees them.
         args: of the training.
         execution: how it is computed.
+        batch_size: as many samples go through the model at a time.
         seed: of the training.
         epoch: from 0.
         epochs: how many there are.
@@ -46,6 +47,7 @@ class Live:
     samples: SplitView
     args: TrainingArguments
     execution: Execution
+    batch_size: int
     seed: int
     epoch: int
     epochs: int

@@ -54,7 +54,7 @@ def test_three_rates_are_tried_with_moving_and_frozen_statistics(resnet_problem)
 def test_a_method_that_trains_no_batch_norm_is_tried_at_three_rates(resnet_problem, vit_problem):
     tuned = get_method("linear-probe").tune(resnet_problem)
     assert [t.setting for t in tuned.tried] == [Setting(3.0), Setting(1.0), Setting(10.0)]
-    assert get_method("full").norm_modes(vit_problem) == ("train",)
+    assert get_method("full").norm_modes(vit_problem, {}) == ("train",)
 
 
 def test_a_rate_is_that_of_the_optimizer(resnet_problem):
