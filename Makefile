@@ -25,14 +25,15 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-# The examples in docstrings first: they take seconds.
+# The examples in docstrings first: they take seconds. Then a process for each core, with one thread
+# each: the models are too small for more.
 tests: $(INSTALLED)
-	$(BIN)/python -m pytest --quiet --doctest-modules hf_biotune
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --doctest-modules hf_biotune
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 ## The tests that take seconds.
 test-fast: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal
 
 ## Format the code.
 style: $(INSTALLED)
