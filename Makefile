@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test test-fast lint types imports tests style install clean
+.PHONY: demo test test-fast lint types imports docs tests style install release-check clean
 
 ## Search on real weights and real data, and write a report.
 demo: $(INSTALLED)
@@ -12,8 +12,8 @@ demo: $(INSTALLED)
 	$(BIN)/hf-biotune tune --model demo/efficientnet-lite0 --dataset demo/mnist-200 \
 		--image-size 48 --budget 24 --output-dir demo/tuned
 
-## Everything that must hold: lint, types, architecture, tests.
-test: lint types imports tests
+## Everything that must hold: lint, types, architecture, documentation, tests.
+test: lint types imports docs tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -25,6 +25,10 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
+## The documentation, in `site/`; a link that leads nowhere is an error.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 # The examples in docstrings first: they take seconds. Then a process for each core, with one thread
 # each: the models are too small for more.
 tests: $(INSTALLED)
@@ -34,6 +38,10 @@ tests: $(INSTALLED)
 ## The tests that take seconds.
 test-fast: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal
+
+## Build wheel and sdist, install each into an empty environment, and try it.
+release-check: $(INSTALLED)
+	$(BIN)/python scripts/smoke_test_wheel.py
 
 ## Format the code.
 style: $(INSTALLED)
@@ -50,4 +58,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
