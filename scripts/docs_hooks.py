@@ -13,6 +13,8 @@ from docs_links import expanded
 from latex2mathml.converter import convert
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
+# What the page says once for all commands.
+COMMON = ("help", "json", "quiet", "verbose", "debug", "config")
 COMMANDS = "<!-- the commands of hf-biotune -->"
 
 
@@ -52,9 +54,8 @@ def commands() -> str:
         lines = [f"## `hf-biotune {name}`", "", " ".join(help_text.split()), ""]
         lines += ["| option | default | meaning |", "|---|---|---|"]
         for parameter in command.params:
-            if parameter.name in ("help", "install_completion", "show_completion"):
-                continue
-            lines.append(_row(parameter))
+            if parameter.name not in COMMON:
+                lines.append(_row(parameter))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

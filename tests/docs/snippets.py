@@ -93,6 +93,10 @@ def _check_cli(words: list[str]) -> None:
         return
     command = group.get_command(context, name)
     assert command is not None, f"hf-biotune has no command {name!r}"
+    if "--config" in rest:
+        # A file that a reader would have, with all that is required.
+        at = rest.index("--config")
+        rest = [*rest[:at], *rest[at + 2 :], "--model", "m", "--dataset", "d"]
     if "--help" not in rest:
         try:
             command.make_context(name, rest, parent=context)
@@ -124,6 +128,7 @@ def _options_of(script: Path) -> set[str]:
         if isinstance(node, ast.FunctionDef) and node.name == "main"
         for argument in (*node.args.args, *node.args.kwonlyargs)
     }
+    names |= {"help"}
     return {f"--{name}" for name in names} | set(re.findall(r'"(--[\w-]+)"', text))
 
 
