@@ -31,6 +31,7 @@ CARD_NAME = "README.md"
 RUN_FILES = (
     CARD_NAME,
     "report.html",
+    "report.json",
     "*.png",
     "best_config.json",
     "history.csv",

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +44,7 @@ from .search import (
 )
 from .search.execution import precision_of
 from .search.models import AUTO_CLASSES, IMAGE_TASK
+from .tested import predictions_of
 
 COMPARED = ("linear probe", "full fine-tuning")
 
@@ -169,6 +170,8 @@ def tune(
     finals.saved.model.save_pretrained(adapter)
     facts = _facts(result, args, search) | {"saved adapter": finals.description}
     page = _report_data(result, comparison, facts, search, provenance, data.train.n_classes)
+    if data.test is not None and finals.saved.test_logits is not None:
+        page = replace(page, predictions=predictions_of(finals.saved.test_logits, data.test))
     report = write_report(directory, page)
     write_model_card(
         directory,
@@ -270,6 +273,30 @@ def write_search(result: SearchResult, directory: Path, command: str = "") -> No
         (directory / "reproduce.sh").write_text(f"#!/bin/sh\n{command}\n")
 
 
+def write_search_report(
+    result: SearchResult,
+    args: TrainingArguments,
+    search: SearchConfig,
+    provenance: Provenance,
+    n_classes: int,
+) -> Path:
+    """Write the report of a search alone, without final models, into `args.output_dir`.
+
+    Args:
+        result: of the search.
+        args: of its trainings.
+        search: its settings.
+        provenance: where it came from.
+        n_classes: of the data.
+
+    Returns:
+        The path of `report.html`.
+    """
+    facts = _facts(result, args, search)
+    page = _report_data(result, None, facts, search, provenance, n_classes)
+    return write_report(args.output_dir, page)
+
+
 def read_config(path: str | Path) -> BioTuneConfig:
     """A configuration from `best_config.json`.
 
@@ -281,7 +308,7 @@ def read_config(path: str | Path) -> BioTuneConfig:
 
 def _report_data(
     result: SearchResult,
-    comparison: pd.DataFrame,
+    comparison: pd.DataFrame | None,
     facts: dict[str, str],
     search: SearchConfig,
     provenance: Provenance,

@@ -47,4 +47,4 @@ def test_a_new_user_does_not_wait(arguments, limit):
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "print(used.ru_utime + used.ru_stime)"
     )
-    assert min(float(run(code)) for _ in range(3)) <= limit
+    assert any(float(run(code)) <= limit for _ in range(3))

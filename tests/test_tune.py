@@ -92,6 +92,10 @@ def test_without_retraining_the_kept_models_are_tested_and_saved(run, data):
         assert torch.equal(saved.biotune_state_dict()[name], tensor)
     page = result.report.read_text()
     assert "none (kept)" in page
+    logits = predict(Forward(saved, "cpu"), data.test.view(), 128)
+    wrong = int((logits.argmax(-1) != data.test.labels).sum())
+    assert f"gives {wrong} of 40 test samples a wrong class" in page
+    assert page.count("data:image/png;base64,") >= min(wrong, 12)
     assert "as the search trained it; the compared methods were trained anew" in page
 
 

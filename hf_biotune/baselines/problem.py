@@ -23,8 +23,8 @@ from ..search import (
 )
 from ..search.execution import Execution
 from ..search.weights import BaseModelPool
-from .setting import Tried
 from ..tuner import blocks_of_module
+from .setting import Tried
 
 BATCH_NORM = nn.modules.batchnorm._NormBase
 

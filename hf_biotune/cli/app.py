@@ -115,7 +115,7 @@ def search(
 ) -> None:
     """Find the blocks and rates; write best_config.json and history.csv."""
     from hf_biotune.search import biotune_search
-    from hf_biotune.tune import write_search
+    from hf_biotune.tune import write_search, write_search_report
 
     from .documents import winner_document
     from .progress import progress_of
@@ -134,9 +134,13 @@ def search(
             listener=listener,
         )
     write_search(result, output_dir, command_line())
+    page = write_search_report(
+        result, run.args, run.search, run.provenance(command_line()), run.data.train.n_classes
+    )
     run.print_winner(output.console, result)
     output.line(f"Configuration: {output_dir / 'best_config.json'}")
-    output.document(winner_document(result, output_dir))
+    output.line(f"Report:  {page}")
+    output.document({**winner_document(result, output_dir), "report": page})
 
 
 @app.command()
@@ -254,6 +258,21 @@ def tune(
         output.line(f"Ensemble: {result.ensemble}")
     output.line(f"Report:  {result.report}")
     output.document(tune_document(result, output_dir))
+
+
+@app.command()
+def report(
+    output_dir: Annotated[Path, typer.Argument(help="What `tune` or `search` wrote.")],
+) -> None:
+    """Render the report of a run again, from what it was made of.
+
+    Reads report.json; needs neither the model nor the data.
+    """
+    from hf_biotune.report import load_report_data, write_report
+
+    page = write_report(output_dir, load_report_data(output_dir))
+    output.line(f"Report: {page}")
+    output.document({"report": page})
 
 
 @app.command()

@@ -35,6 +35,7 @@ FIGURE_TITLES = {
     "evolution": "Scores by generation",
     "individuals": "Which blocks each individual trained",
     "comparison": "Test scores by method",
+    "pareto": "Validation score against trained parameters",
 }
 # A file of ours is `{PREFIX}{tensor name}`: it loads without us.
 _WITHOUT_US = """from safetensors.torch import load_file

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..blocks import Partition
+    from .predictions import Predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class ReportData:
         importances: how much each block matters, by block, with sum 1; `None` if unknown.
         lineage: the winner and its ancestors, the newest first, or `None`; see
             [`SearchResult.lineage`] for its columns.
+        predictions: what the saved model says about the test samples, or `None`.
     """
 
     title: str
@@ -63,3 +65,4 @@ class ReportData:
     finalists: pd.DataFrame | None = None
     importances: pd.Series[float] | None = None
     lineage: pd.DataFrame | None = None
+    predictions: Predictions | None = None

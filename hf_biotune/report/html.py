@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from . import numbers, summary, tables
+from . import hotspots, numbers, page, summary, tables
 from .plots import (
     plot_blocks,
     plot_comparison,
     plot_evolution,
     plot_importances,
     plot_individuals,
+    plot_pareto,
     style,
 )
+from .plots.pareto import shown_rows
+from .predictions import confusions, mistakes
+from .stored import save_report_data
 from .svg import inline_svg
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
 
 WIDE, NARROW = 8.0, 4.0
 PNG_DPI = 200
-FIGURES = ("blocks", "importances", "evolution", "individuals", "comparison")
+FIGURES = ("blocks", "importances", "evolution", "individuals", "comparison", "pareto")
 NORM_STATISTICS = {
     "train": "updated during training in trained blocks, kept in frozen ones",
     "frozen": "kept as pre-trained in every block",
@@ -43,14 +51,20 @@ class _Figure:
     Args:
         draw: draws it, given a width in inches.
         description: what it shows, for those who can't see it.
+        places: where it can be pointed at, when it is drawn; `None`: nowhere.
+        said: what is said there, as the page's script takes it.
     """
 
     draw: Callable[[float], Figure]
     description: str
+    places: Callable[[Figure], list[Any]] | None = None
+    said: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_report(directory: str | os.PathLike[str], data: ReportData) -> Path:
     """Write `report.html` and the figures that exist, as PNG, into a directory.
+
+    What they were made of is kept as `report.json`, for [`load_report_data`].
 
     Args:
         directory: made if it does not exist; files of an earlier report are replaced or removed.
@@ -67,6 +81,7 @@ def write_report(directory: str | os.PathLike[str], data: ReportData) -> Path:
         if name not in figures:
             # A figure of an earlier report must not pass for one of this report.
             (directory / f"{name}.png").unlink(missing_ok=True)
+    save_report_data(directory, data)
     path = directory / "report.html"
     path.write_text(_render(data, drawn), encoding="utf-8")
     return path
@@ -80,6 +95,8 @@ def _figures(data: ReportData) -> dict[str, _Figure]:
         "blocks": _Figure(
             lambda width: plot_blocks(partition, winner, width=width),
             f"The blocks from input to output. {trained} are trained; the table lists them.",
+            lambda figure: hotspots.block_boxes(figure, len(partition)),
+            {"texts": hotspots.block_texts(data)},
         )
     }
     importances = data.importances
@@ -90,15 +107,29 @@ def _figures(data: ReportData) -> dict[str, _Figure]:
             f"How much each block matters for the score: {shares}.",
         )
     if len(history):
+        order = hotspots.in_order(history)
         figures["evolution"] = _Figure(
             lambda width: plot_evolution(history, greater, metric, width=width),
             f"Scores by generation. {summary.census(history)} The table below holds the numbers.",
+            lambda figure: hotspots.individual_points(figure, data),
+            {"rows": list(range(len(order)))},
         )
         figures["individuals"] = _Figure(
             lambda width: plot_individuals(history, partition, winner, width=width),
             "Which blocks each individual trained, and at which multiplier, in the order of "
             f"generations. The winner trains {trained}.",
+            hotspots.map_box,
+            {"map": True},
         )
+        compared = shown_rows(order)
+        if len(compared):
+            figures["pareto"] = _Figure(
+                lambda width: plot_pareto(history, greater, metric, comparison, width=width),
+                "Validation score against trained parameters; the table of individuals holds the "
+                "numbers.",
+                lambda figure: hotspots.size_points(figure, compared),
+                {"rows": compared.index.tolist()},
+            )
     if comparison is not None and len(comparison):
         scores = "; ".join(
             f"{name} {numbers.score_of_seeds(values)}"
@@ -107,21 +138,50 @@ def _figures(data: ReportData) -> dict[str, _Figure]:
         figures["comparison"] = _Figure(
             lambda width: plot_comparison(comparison, metric, greater, width=width),
             f"Test scores by method: {scores}.",
+            lambda figure: hotspots.seed_points(figure, comparison),
+            {"texts": hotspots.seed_texts(comparison)},
         )
     return figures
 
 
-def _write_figure(directory: Path, name: str, figure: _Figure) -> dict[str, Markup | str]:
+@dataclass(frozen=True)
+class _Drawn:
+    """A figure as it is put on the page: for wide and for narrow screens."""
+
+    wide: Markup
+    narrow: Markup
+    pointed: Mapping[str, Any]
+
+
+def _write_figure(directory: Path, name: str, figure: _Figure) -> _Drawn:
     """Write one figure as PNG, and give it as SVG for wide and narrow screens."""
     wide, narrow = figure.draw(WIDE), figure.draw(NARROW)
+    # The SVG is ours and its text is escaped by matplotlib: it is markup, not a stranger's text.
+    drawn = {
+        kind: Markup(inline_svg(one, f"{name}-{kind}", figure.description))
+        for kind, one in (("wide", wide), ("narrow", narrow))
+    }
+    # What is laid out once stays so: it costs as much as drawing.
+    wide.set_layout_engine("none")
     with style.drawing():
         wide.savefig(
             directory / f"{name}.png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
         )
-    # The SVG is ours and its text is escaped by matplotlib: it is markup, not a stranger's text.
+    pointed: dict[str, Any] = {}
+    if figure.places is not None:
+        # Only now is the layout known.
+        pointed = {**figure.said, "wide": figure.places(wide), "narrow": figure.places(narrow)}
+    return _Drawn(drawn["wide"], drawn["narrow"], pointed)
+
+
+def _script_data(data: ReportData, figures: Mapping[str, _Drawn]) -> dict[str, Any]:
+    """What the page's script knows."""
     return {
-        "wide": Markup(inline_svg(wide, f"{name}-wide", figure.description)),
-        "narrow": Markup(inline_svg(narrow, f"{name}-narrow", figure.description)),
+        "blocks": list(data.partition.names),
+        "trials": [int(trial) for trial in hotspots.in_order(data.history)["trial"]],
+        "individuals": hotspots.individual_texts(data),
+        "multipliers": hotspots.multipliers(data),
+        "figures": {name: drawn.pointed for name, drawn in figures.items() if drawn.pointed},
     }
 
 
@@ -130,7 +190,7 @@ def _breakable(name: str) -> Markup:
     return Markup.escape(name).replace(".", Markup(".<wbr>"))
 
 
-def _render(data: ReportData, figures: dict[str, dict[str, Markup | str]]) -> str:
+def _render(data: ReportData, figures: Mapping[str, _Drawn]) -> str:
     environment = Environment(
         loader=PackageLoader("hf_biotune.report", "templates"),
         autoescape=True,
@@ -138,6 +198,10 @@ def _render(data: ReportData, figures: dict[str, dict[str, Markup | str]]) -> st
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = (files("hf_biotune.report") / "templates" / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    predictions = data.predictions
+    individuals = page.individual_rows(data)
     position = summary.find_winner(data.history, data.partition.names, data.best_multipliers)
     return environment.get_template("report.html.j2").render(
         data=data,
@@ -160,6 +224,19 @@ def _render(data: ReportData, figures: dict[str, dict[str, Markup | str]]) -> st
         lineage_columns=tables.LINEAGE_COLUMNS,
         lineage_rows=tables.lineage_rows(data),
         figures=figures,
+        # Ours, and the page allows no other: its digest is in the policy.
+        script=Markup(script),
+        script_digest=digest,
+        script_data=_script_data(data, figures),
+        individual_columns=page.INDIVIDUAL_COLUMNS,
+        individual_rows=individuals,
+        strips=defaultdict(lambda: page.UNKNOWN, {str(row.trial): row for row in individuals}),
+        fates=page.fates(data.history),
+        matrix=page.matrix_rows(predictions) if predictions else None,
+        confusions=confusions(predictions) if predictions else [],
+        mistakes=mistakes(predictions) if predictions else [],
+        count=numbers.count,
+        share=numbers.share,
         score=numbers.score,
         bind=numbers.bind,
         breakable=_breakable,

@@ -7,6 +7,7 @@ import json
 import pytest
 import typer
 import yaml
+from report.report_examples import make_data
 from typer.core import TyperArgument
 
 from hf_biotune.cli.app import app
@@ -14,6 +15,7 @@ from hf_biotune.cli.command import command_line
 from hf_biotune.cli.output import output
 from hf_biotune.cli.run_file import write_run_file
 from hf_biotune.exceptions import ConfigError
+from hf_biotune.report import write_report
 
 TINY = ["--epochs", 1, "--batch-size", 20, "--population-size", 5, "--budget", 4, "--cpu"]
 OUTPUT = ("json", "quiet", "verbose", "debug")
@@ -207,3 +209,18 @@ def test_neither_the_command_nor_the_run_file_keeps_a_password(monkeypatch, tmp_
     assert command_line() == f"hf-biotune search --storage={kept} --seed 1"
     path = write_run_file(tmp_path, {"storage": url, "seed": 1}, "search")
     assert yaml.safe_load(path.read_text()) == {"storage": kept, "seed": 1}
+
+
+def test_a_report_is_rendered_again_without_model_and_data(run, tmp_path):
+    write_report(tmp_path, make_data())
+    (tmp_path / "report.html").unlink()
+    status, output, errors = run("report", tmp_path, "--json")
+    assert status == 0, errors
+    assert json.loads(output) == {"report": str(tmp_path / "report.html")}
+    assert (tmp_path / "report.html").stat().st_size > 0
+
+
+def test_a_directory_without_a_run_has_no_report(run, tmp_path):
+    status, _, errors = run("report", tmp_path)
+    assert status == 2
+    assert "give a directory that `tune` wrote" in errors

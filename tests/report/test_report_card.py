@@ -169,7 +169,8 @@ def test_figures_are_shown_only_where_they_exist(tmp_path):
     write_report(tmp_path / "b", make_data())
     _, text = split(write_model_card(tmp_path / "b", make_data()))
     images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert images == ["blocks.png", "evolution.png", "individuals.png", "comparison.png"]
+    names = ["blocks", "evolution", "individuals", "comparison", "pareto"]
+    assert images == [f"{name}.png" for name in names]
     assert all((tmp_path / "b" / image).is_file() for image in images)
     assert "[report.html](report.html)" in text
 

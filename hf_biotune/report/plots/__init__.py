@@ -5,6 +5,7 @@ from .comparison import plot_comparison
 from .evolution import plot_evolution
 from .importances import plot_importances
 from .individuals import plot_individuals
+from .pareto import plot_pareto
 
 __all__ = [
     "plot_blocks",
@@ -12,4 +13,5 @@ __all__ = [
     "plot_evolution",
     "plot_importances",
     "plot_individuals",
+    "plot_pareto",
 ]

@@ -17,6 +17,7 @@ from .style import CARD, FAINT, INK, MUTED, is_narrow, new_figure, styled
 if TYPE_CHECKING:
     import pandas as pd
 
+MANY_INDIVIDUALS = 300
 FOLD_MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -27,7 +28,8 @@ def plot_evolution(
     """Draw the scores of all individuals, with best and median of each generation.
 
     Scores can be compared within one fold only: every fold has lines and a marker of its own.
-    Pruned individuals were scored early and take no part in best and median.
+    Pruned individuals were scored early and take no part in best and median. Up to 300 individuals
+    have a bar each for the standard deviation between their seeds, if they had several.
 
     Args:
         history: as in [`ReportData`].
@@ -43,7 +45,7 @@ def plot_evolution(
     axes = figure.add_subplot()
     summaries = generations(history, greater_is_better)
     folds = sorted({summary.fold for summary in summaries})
-    x = _positions(history)
+    x = positions(history)
     for index, fold in enumerate(folds):
         marker = FOLD_MARKERS[index % len(FOLD_MARKERS)]
         _draw_individuals(axes, history, x, fold, marker)
@@ -60,8 +62,12 @@ def plot_evolution(
     return figure
 
 
-def _positions(history: pd.DataFrame) -> np.ndarray:
-    """The generation, spread out in the order of evaluation so that points don't cover points."""
+def positions(history: pd.DataFrame) -> np.ndarray:
+    """Where individuals stand: the generation, spread out so that points don't cover points.
+
+    Args:
+        history: in the order of evaluation.
+    """
     generation = history["generation"].to_numpy(dtype=float)
     place = history.groupby("generation").cumcount().to_numpy(dtype=float)
     size = history.groupby("generation")["generation"].transform("size").to_numpy(dtype=float)
@@ -76,10 +82,18 @@ def _draw_individuals(
     full = here & comparable(history).to_numpy()
     early = here & (history["state"] == "pruned").to_numpy() & np.isfinite(scores)
     if full.any():
-        size = 14 if len(history) <= 300 else 6
+        size = 14 if len(history) <= MANY_INDIVIDUALS else 6
         axes.scatter(
             x[full], scores[full], s=size, marker=marker, color=FAINT, alpha=0.8, linewidths=0,
             label="individual", gid=f"individuals-fold-{fold}",
+        )  # fmt: skip
+    spread = history["score_std"].to_numpy(dtype=float)
+    spread = np.where(full & (spread > 0), spread, 0.0)
+    if spread.any() and len(history) <= MANY_INDIVIDUALS:
+        several = spread > 0
+        axes.vlines(
+            x[several], (scores - spread)[several], (scores + spread)[several], color=FAINT,
+            linewidth=0.8, label="± standard deviation of seeds", gid=f"spread-fold-{fold}",
         )  # fmt: skip
     if early.any():
         axes.scatter(

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_examples import make_data
+
+from hf_biotune.exceptions import DataError
+from hf_biotune.report import Predictions, load_report_data, save_report_data, write_report
+from hf_biotune.report.stored import STORED_NAME
+
+
+@pytest.fixture
+def data():
+    zeros = np.array([0, 1])
+    return make_data(
+        importances=pd.Series({"stage5": 0.7, "head": 0.3}),
+        predictions=Predictions(("a", "b"), zeros, zeros[::-1].copy(), np.array([0.5, 0.6])),
+    )
+
+
+def test_a_report_is_rendered_again_from_what_was_kept_to_the_same_file(data, tmp_path):
+    first = write_report(tmp_path / "first", data).read_bytes()
+    again = write_report(tmp_path / "second", load_report_data(tmp_path / "first"))
+    assert again.read_bytes() == first
+    stored = [(tmp_path / name / STORED_NAME).read_bytes() for name in ("first", "second")]
+    assert stored[0] == stored[1]
+
+
+def test_every_part_of_a_report_is_kept(data, tmp_path):
+    save_report_data(tmp_path, data)
+    loaded = load_report_data(tmp_path)
+    for field in fields(data):
+        value, there = getattr(data, field.name), getattr(loaded, field.name)
+        if isinstance(value, pd.DataFrame):
+            pd.testing.assert_frame_equal(there, value, check_dtype=False)
+        elif isinstance(value, (str, bool, dict)) or value is None:
+            assert there == value
+    assert loaded.partition.names == data.partition.names
+    assert loaded.partition.n_parameters == data.partition.n_parameters
+
+
+def test_what_a_later_version_adds_may_be_missing(data, tmp_path):
+    path = save_report_data(tmp_path, data)
+    values = json.loads(path.read_text())
+    del values["predictions"], values["importances"]
+    path.write_text(json.dumps(values))
+    assert load_report_data(tmp_path).predictions is None
+
+
+def test_a_directory_without_a_report_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"report.json' can't be read: .*that `tune` wrote"):
+        load_report_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(schema=7), "must have schema 1, got 7"),
+        (lambda v: v.pop("title"), "is not what a run wrote: KeyError"),
+        (lambda v: v.update(partition={"partition": 3, "source": ""}), "is not what a run wrote"),
+        (lambda v: v["predictions"]["predictions"].update(labels=[0, 9]), "a class has no name"),
+        (lambda v: v["predictions"]["predictions"].update(labels=[0, -1]), "a class is negative"),
+        (
+            lambda v: v["predictions"]["predictions"].update(
+                pictures={"dict": [[0, "javascript:alert(1)"]]}
+            ),
+            "a picture is none",
+        ),
+    ],
+)
+def test_a_damaged_file_is_refused(data, tmp_path, change, message):
+    path = save_report_data(tmp_path, data)
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=message):
+        load_report_data(tmp_path)
+
+
+def test_what_is_no_json_is_refused(tmp_path):
+    (tmp_path / STORED_NAME).write_text("{")
+    with pytest.raises(DataError, match=r"report.json' is no JSON"):
+        load_report_data(tmp_path)
