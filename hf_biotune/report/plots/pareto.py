@@ -81,7 +81,8 @@ def shown_rows(history: pd.DataFrame) -> pd.DataFrame:
     if not len(rows):
         return rows
     newest = rows.sort_values(["generation", "trial"], kind="stable")["fold"].iloc[-1]
-    return rows.loc[rows["fold"] == newest]
+    found: pd.DataFrame = rows.loc[rows["fold"] == newest]
+    return found
 
 
 def pareto_front(sizes: np.ndarray, scores: np.ndarray, greater_is_better: bool) -> np.ndarray:
