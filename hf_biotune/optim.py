@@ -49,6 +49,12 @@ def find_biotune_model(model: nn.Module) -> BioTuneModel:
     )
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm layer, of torch or of another library."""
+    # HF and timm have norm classes of their own (`LlamaRMSNorm`, `LayerNorm2d`, ...).
+    return isinstance(module, _NORMS) or "norm" in type(module).__name__.lower()
+
+
 def no_decay_names(model: nn.Module) -> set[str]:
     """Names of the parameters that must not decay.
 
@@ -63,12 +69,11 @@ def no_decay_names(model: nn.Module) -> set[str]:
     """
     names = set()
     for module_name, module in model.named_modules():
-        # HF and timm have norm classes of their own (`LlamaRMSNorm`, `LayerNorm2d`, ...).
-        is_norm = isinstance(module, _NORMS) or "norm" in type(module).__name__.lower()
+        norm = is_norm(module)
         for name, parameter in module.named_parameters(recurse=False):
             full_name = f"{module_name}.{name}" if module_name else name
             parts = full_name.split(".")
-            if is_norm or parameter.ndim <= 1 or any(part in _NO_DECAY_NAMES for part in parts):
+            if norm or parameter.ndim <= 1 or any(part in _NO_DECAY_NAMES for part in parts):
                 names.add(full_name)
     return names
 

@@ -33,11 +33,18 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "l1-sp": ("l1_sp", "L1Sp"),
     "l2-sp": ("l2_sp", "L2Sp"),
     "auto-rgn": ("auto_rgn", "AutoRgn"),
+    "lora": ("lora", "Lora"),
     "lp-ft": ("lp_ft", "LpFt"),
     "layer-decay": ("layer_decay", "LayerDecay"),
     "last-k": ("last_k", "LastK"),
+    "bitfit": ("bitfit", "BitFit"),
+    "norm-only": ("norm_only", "NormOnly"),
     "surgical": ("surgical", "Surgical"),
     "subtuning": ("subtuning", "SubTuning"),
+    "spectrum": ("spectrum", "Spectrum"),
+    "random-search": ("searched", "RandomSearch"),
+    "biotune": ("searched", "BioTune"),
+    "biotune-ensemble": ("ensemble", "EnsembleOfBest"),
 }
 
 _HOME = {

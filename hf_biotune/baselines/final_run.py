@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save
@@ -48,7 +50,7 @@ def score_of(problem: Problem, logits: torch.Tensor) -> float:
     return problem.metric.compute(logits, problem.data.test.labels)
 
 
-def checkpoint_size(tensors: dict[str, torch.Tensor]) -> int:
+def checkpoint_size(tensors: Mapping[str, torch.Tensor]) -> int:
     """Bytes of these tensors as a safetensors file."""
     return len(save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}))
 

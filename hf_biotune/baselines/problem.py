@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import BaseStorage, InMemoryStorage
 from torch import nn
 from transformers import TrainingArguments
 
@@ -19,9 +22,10 @@ from ..search import (
     SearchListener,
     SearchResult,
     StoppingRule,
+    biotune_search,
     resolve_metric,
 )
-from ..search.execution import Execution
+from ..search.execution import Execution, precision_of
 from ..search.weights import BaseModelPool
 from ..tuner import blocks_of_module
 from .setting import Tried
@@ -113,6 +117,43 @@ class Problem:
         """The blocks without pre-trained weights: these depend on the seed."""
         seeds = (self.tuning_seed, self.tuning_seed + 1)
         return tuple(self.pool.seeded_blocks(self.partition, seeds))
+
+    def search_result(self, sampler: str) -> SearchResult:
+        """The search with this sampler, run or resumed if that was not done before.
+
+        Args:
+            sampler: see [`SearchConfig`].
+        """
+        if sampler not in self.searches:
+            self.listener.on_stage(f"search: {sampler}")
+            args = copy.copy(self.args)
+            storage: BaseStorage | None = InMemoryStorage()
+            if self.directory is not None:
+                args.output_dir, storage = str(self.directory / f"search-{sampler}"), None
+            self.searches[sampler] = biotune_search(
+                self.model_init,
+                self.data.train,
+                self.data.validation,
+                args,
+                self._search_config(sampler),
+                blocks=self.blocks,
+                storage=storage,
+                listener=self.listener,
+            )
+        return self.searches[sampler]
+
+    def _search_config(self, sampler: str) -> SearchConfig:
+        """That of the problem, computed as the trainings of all methods are."""
+        precision = self.execution.training_precision
+        is_asked_for = precision_of(self.args) != "fp32"
+        fused = self.execution.fused_optimizer
+        return replace(
+            self.search,
+            sampler=sampler,
+            memory_layout=self.execution.memory_layout,
+            precision="auto" if is_asked_for else precision,
+            fused_optimizer=False if fused is None else fused,
+        )
 
     def config(self, multipliers: Mapping[str, float], **fields: Any) -> BioTuneConfig:
         """The configuration that trains these blocks.

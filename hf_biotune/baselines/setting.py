@@ -38,7 +38,11 @@ class Setting:
             raise ConfigError(f"rate must be greater than 0, got {self.rate}")
 
     def __str__(self) -> str:
-        chosen = [f"{name} {value}" for name, value in self.options.items()]
+        chosen = [
+            f"{name} {value}"
+            for name, value in self.options.items()
+            if not isinstance(value, Mapping)
+        ]
         return ", ".join([f"rate x {self.rate:g}", f"statistics {self.norm_statistics}", *chosen])
 
     def to_dict(self) -> dict[str, Any]:

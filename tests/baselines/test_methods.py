@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import torch
-from problems import RESNET_BLOCKS, small_problem
+from problems import RESNET_BLOCKS, small_problem, small_vit
+from small import small_resnet
 
 from hf_biotune.baselines import (
     METHODS,
@@ -19,6 +20,9 @@ from hf_biotune.baselines import (
     run_method,
 )
 from hf_biotune.exceptions import ConfigError
+from hf_biotune.search.fitness import RunKeeper
+from hf_biotune.search.forward import Forward
+from hf_biotune.search.task import predict
 
 
 def test_an_unknown_method_is_refused_with_the_list():
@@ -65,15 +69,35 @@ def test_a_rate_is_that_of_the_optimizer(resnet_problem):
     training.unwrap(model)
 
 
-def test_a_final_run_is_the_same_for_the_same_seed_and_tests_the_best_epoch():
-    problem = small_problem(epochs=3)
-    method, setting = get_method("full"), Setting(3.0)
-    first, again, other = (method.final_run(problem, setting, seed) for seed in (1, 1, 2))
-    assert torch.equal(first.test_logits, again.test_logits)
-    assert not torch.equal(first.test_logits, other.test_logits)
-    best = problem.evaluator.evaluate(method.training(problem, setting), [1])
-    assert first.validation_score == best.score
-    assert first.test_score == problem.metric.compute(first.test_logits, problem.data.test.labels)
+class AtBestEpoch(RunKeeper):
+    """Predicts the test samples after each epoch that is the best so far."""
+
+    def __init__(self, test):
+        self.test = test
+
+    def on_best_epoch(self, model, score):
+        self.logits = predict(Forward(model, "cpu"), self.test.view(), 128)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "options"),
+    [
+        (small_resnet, "full", {}),
+        (small_vit, "norm-only", {}),
+        (small_vit, "lora", {"rank": 2, "alpha": 4}),
+    ],
+)
+def test_a_final_run_tests_the_best_epoch_and_repeats_itself(make, name, options):
+    problem = small_problem(make, epochs=4)
+    method, setting = get_method(name), Setting(30.0, options=options)
+    run = method.final_run(problem, setting, 1)
+    keeper = AtBestEpoch(problem.data.test)
+    fitness = problem.evaluator.evaluate(method.training(problem, setting), [1], keeper=keeper)
+    scores = [epoch.score for epoch in fitness.runs[0].curve]
+    assert scores.index(max(scores)) < 3  # the last epoch would show nothing
+    assert torch.equal(run.test_logits, keeper.logits)
+    assert run.validation_score == fitness.score
+    assert run.test_score == problem.metric.compute(run.test_logits, problem.data.test.labels)
 
 
 def test_a_final_run_counts_what_was_trained_and_what_a_checkpoint_takes(resnet_problem):

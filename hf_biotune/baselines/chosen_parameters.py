@@ -1,0 +1,78 @@
+"""Methods that train chosen parameters wherever they are, and the head."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ..blocks import Partition
+from ..config import BioTuneConfig
+from ..search.training import BlockTraining, Training
+from .method import HIGH_RATES, TrainedMethod
+from .problem import BATCH_NORM, Problem
+from .setting import Setting
+
+
+class ChosenParameters(TrainedMethod):
+    """Trains chosen parameters, and the head.
+
+    They are a block of the wrapped model as any other, so that its checkpoint holds them alone.
+    Class attribute `chosen`: what the block is called.
+    """
+
+    chosen: ClassVar[str]
+    rates = HIGH_RATES
+
+    @abstractmethod
+    def parameters(
+        self, model: nn.Module, partition: Partition, options: Mapping[str, Any]
+    ) -> Sequence[str]:
+        """The names of the chosen parameters; none of them is of the head.
+
+        Args:
+            model: which one.
+            partition: its blocks.
+            options: of the method.
+        """
+
+    def why_not(self, model: nn.Module, partition: Partition) -> str | None:
+        """There is nothing to choose."""
+        options = self.smallest_options
+        if not self.parameters(model, partition, options):
+            return f"the model has no {self.chosen} beside its head"
+        return None
+
+    @property
+    def smallest_options(self) -> Mapping[str, Any]:
+        """Those of the candidates that choose the least. Default: no options."""
+        return {}
+
+    def norm_modes(self, problem: Problem, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Both, where a chosen parameter belongs to a BatchNorm."""
+        chosen = self.parameters(problem.model, problem.partition, options)
+        owners = {name.rpartition(".")[0] for name in chosen}
+        has_any = problem.head in problem.batch_norm_blocks or any(
+            isinstance(problem.model.get_submodule(owner), BATCH_NORM) for owner in owners
+        )
+        return ("train", "frozen") if has_any else ("train",)
+
+    def training(self, problem: Problem, setting: Setting) -> Training:
+        """The chosen parameters and the head at the setting's rate."""
+        names = self.parameters(problem.model, problem.partition, setting.options)
+        head = problem.partition.to_patterns()[problem.head]
+        config = BioTuneConfig(
+            partition={self.chosen: list(names), problem.head: head},
+            lr_multipliers={self.chosen: setting.rate, problem.head: setting.rate},
+            norm_statistics=setting.norm_statistics,
+            saved_blocks=[],
+        )
+        return BlockTraining(config)
+
+
+def parameters_outside_of_head(model: nn.Module, partition: Partition) -> Sequence[str]:
+    """The names of all parameters but those of the last block."""
+    head = set(partition[-1].parameters)
+    return [name for name, _ in model.named_parameters() if name not in head]
