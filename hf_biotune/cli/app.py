@@ -98,6 +98,8 @@ def search(
     blocks: options.Blocks = "auto",
     norm_statistics: options.NormStatistics = "train",
     extra_gene: options.ExtraGenes = [],  # noqa: B006 - typer makes a new list
+    prefix_cache: options.PrefixCache = True,
+    prefix_cache_memory: options.PrefixCacheMemory = None,
     storage: options.Storage = None,
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
@@ -210,6 +212,8 @@ def tune(
     blocks: options.Blocks = "auto",
     norm_statistics: options.NormStatistics = "train",
     extra_gene: options.ExtraGenes = [],  # noqa: B006 - typer makes a new list
+    prefix_cache: options.PrefixCache = True,
+    prefix_cache_memory: options.PrefixCacheMemory = None,
     storage: options.Storage = None,
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,

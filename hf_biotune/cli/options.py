@@ -128,6 +128,19 @@ NormStatistics = Annotated[
         help="BatchNorm statistics of trained blocks: train or frozen.", rich_help_panel=_SEARCH
     ),
 ]
+PrefixCache = Annotated[
+    bool,
+    typer.Option(
+        help="Compute activations of frozen first blocks once; same results.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+PrefixCacheMemory = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="For that, in GiB. Default: a quarter of what is free.", rich_help_panel=_SEARCH
+    ),
+]
 Storage = Annotated[
     str | None,
     typer.Option(

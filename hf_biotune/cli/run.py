@@ -116,6 +116,8 @@ class Run:
         console.print(table)
         console.print(f"planned: {result.budget_report.plan}", highlight=False)
         console.print(f"done: {result.budget_report}", highlight=False)
+        if result.cache_statistics is not None:
+            console.print(f"cache: {result.cache_statistics}", highlight=False)
         console.print(f"validation {self.options['metric']} {result.best_score:.4f}")
 
     def print_comparison(self, console: Console, comparison: pd.DataFrame) -> None:
@@ -215,8 +217,15 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
         "keep_best": max(SearchConfig.keep_best, options.get("ensemble", 0)),
     }
     # What isn't given is left to the preset.
-    given = {"budget": "budget", "population_size": "population_size", "n_elites": "elites"}
+    given = {
+        "budget": "budget",
+        "population_size": "population_size",
+        "n_elites": "elites",
+        "prefix_cache_memory": "prefix_cache_memory",
+    }
     values |= {name: options[key] for name, key in given.items() if options[key] is not None}
+    if not options["prefix_cache"]:
+        values["prefix_cache"] = False
     if options["preset"] is Preset.paper:
         return SearchConfig.paper(**values)
     return SearchConfig(**values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -146,7 +146,10 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         return digest.hexdigest()[:16]
 
     def batch(
-        self, indices: Indices, device: torch.device | str | None = None
+        self,
+        indices: Indices,
+        device: torch.device | str | None = None,
+        without: Collection[str] = (),
     ) -> dict[str, torch.Tensor]:
         """The inputs and labels of some samples, in the given order.
 
@@ -154,6 +157,7 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
             indices: which samples, shape (b,).
             device: where the batch shall be; default: where the split is. Images travel as 8-bit
                 integers and are normalised there.
+            without: inputs that are not needed.
 
         Returns:
             `inputs`, of which `pixel_values` are float32 and normalised if they are uint8 and
@@ -162,6 +166,8 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         chosen = self._index(indices)
         batch = {}
         for name, values in self.inputs.items():
+            if name in without:
+                continue
             batch[name] = values[chosen].to(device, non_blocking=True)
             if name == "pixel_values":
                 batch[name] = self._normalised(self._augmented(batch[name], chosen))
@@ -292,15 +298,19 @@ class SplitView:
         return self if split is self.split else SplitView(split, self.rows)
 
     def batch(
-        self, positions: torch.Tensor, device: torch.device | str | None = None
+        self,
+        positions: torch.Tensor,
+        device: torch.device | str | None = None,
+        without: Collection[str] = (),
     ) -> dict[str, torch.Tensor]:
         """The inputs and labels of some samples; see [`EncodedSplit.batch`].
 
         Args:
             positions: which samples of the view, shape (b,).
             device: where the batch shall be; default: where the split is.
+            without: inputs that are not needed.
         """
-        return self.split.batch(self.rows[positions], device)
+        return self.split.batch(self.rows[positions], device, without)
 
 
 class AugmentedDataset(Dataset[dict[str, torch.Tensor]]):

@@ -48,6 +48,7 @@ from .kept import KeptAdapters
 from .listener import SearchListener, TrialReport
 from .metrics import resolve_metric
 from .phenotypes import Phenotypes, check_extra_genes_fit, neutral_genes, other_settings
+from .prefix_cache import PrefixCache
 from .result import SearchResult
 from .samplers import sampler_of
 from .scoring import Scorer
@@ -89,6 +90,7 @@ class SearchEngine:
         self._identity = identity_of(
             pool.restore(0), self._partition, train, validation, args, search
         )
+        self._cache = _prefix_cache(pool, search, args)
         self._evaluator = FitnessEvaluator(
             pool,
             train,
@@ -96,6 +98,7 @@ class SearchEngine:
             args,
             self._metric,
             StoppingRule(search.patience, search.patience_from),
+            cache=self._cache,
         )
         self._folds: list[Split] = folds(
             train.labels.numpy(),
@@ -221,6 +224,8 @@ class SearchEngine:
                 f"give a larger one"
             )
         result = self._choose()
+        if self._cache is not None:
+            self._cache.close()
         self._listener.on_search_end()
         return result
 
@@ -314,7 +319,19 @@ class SearchEngine:
             trainings=report.trainings,
             seconds=report.seconds,
             budget_report=report,
+            cache_statistics=self._cache.statistics if self._cache is not None else None,
         )
+
+
+def _prefix_cache(
+    pool: BaseModelPool, search: SearchConfig, args: TrainingArguments
+) -> PrefixCache | None:
+    if not search.prefix_cache:
+        return None
+    gibibytes = search.prefix_cache_memory
+    memory = None if gibibytes is None else int(gibibytes * 2**30)
+    directory = Path(args.output_dir) if args.output_dir else None
+    return PrefixCache(pool, memory, directory)
 
 
 def _adapter_store(storage: BaseStorage, args: TrainingArguments) -> AdapterStore:

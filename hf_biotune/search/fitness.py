@@ -27,7 +27,8 @@ from .execution import Execution, precision_of
 from .forward import Forward
 from .metrics import Metric
 from .out_of_memory import part_of, with_smaller_batches
-from .task import predict
+from .prefix_cache import PrefixCache
+from .task import batches_in_order, evaluating, predict
 from .training import Live, Training, training_of
 from .weights import BaseModelPool
 
@@ -191,6 +192,7 @@ class FitnessEvaluator:
         stopping: when a training ends early.
         execution: how trainings are computed; the pool's model must be in its memory layout.
             Default: as `args` say.
+        cache: of the activations of frozen first blocks. Default: none.
     """
 
     def __init__(
@@ -202,6 +204,7 @@ class FitnessEvaluator:
         metric: Metric,
         stopping: StoppingRule = StoppingRule(),
         execution: Execution | None = None,
+        cache: PrefixCache | None = None,
     ) -> None:
         self.pool = pool
         self.train = train
@@ -210,6 +213,7 @@ class FitnessEvaluator:
         self.metric = metric
         self.stopping = stopping
         self.execution = execution or Execution.of(args)
+        self.cache = cache
         self.epochs = math.ceil(args.num_train_epochs)
 
     def evaluate(
@@ -311,8 +315,11 @@ class FitnessEvaluator:
         keeper: RunKeeper,
     ) -> tuple[list[EpochRecord], str]:
         model, optimizer, scheduler = self._prepare(training, wrapped, len(train))
-        forward = Forward(model, self._accelerator.device)
         training.set_train_mode(model)
+        forward: Forward = Forward(model, self._accelerator.device)
+        if self.cache is not None and training.freezes_whole_blocks:
+            forward = self.cache.forward(model, wrapped, seed, self._accelerator.device)
+            self._make_ready(forward, train, validation, seed)
         settled_after = training.settled_after(self.epochs)
         curve: list[EpochRecord] = []
         for epoch in range(self.epochs):
@@ -344,6 +351,24 @@ class FitnessEvaluator:
             if self.stopping.is_over(scores, self.epochs, self.metric, settled_after):
                 return curve, "patience" if epoch + 1 < self.epochs else ""
         return curve, ""
+
+    def _make_ready(
+        self, forward: Forward, train: SplitView, validation: SplitView, seed: int
+    ) -> None:
+        """Let the cache compute what it lacks, in the mode and precision that it is used in."""
+        device = self._accelerator.device
+        order = epoch_order(len(train), seed, 0)
+        part_size = part_of(self.args.per_device_train_batch_size, self._parts)
+        parts = [p for b in torch.split(order, self._batch_size) for p in torch.split(b, part_size)]
+        with self.execution.training_context(device):
+            forward.prepare(train, parts)
+        size = part_of(self.args.per_device_eval_batch_size, self._parts)
+        with (
+            self.execution.validation_context(device),
+            torch.no_grad(),
+            evaluating(forward.model),
+        ):
+            forward.prepare(validation, batches_in_order(len(validation), size))
 
     def _prepare(
         self, training: Training, wrapped: PeftModel, n_samples: int

@@ -19,7 +19,14 @@ from .search_config import SearchConfig
 IDENTITY_KEY = "hf_biotune"
 SCHEMA = 1
 # Changing these continues the same search; anything else in SearchConfig makes another one.
-_FREE = ("budget", "generations", "n_finalists", "keep_best")
+_FREE = (
+    "budget",
+    "generations",
+    "n_finalists",
+    "keep_best",
+    "prefix_cache",
+    "prefix_cache_memory",
+)
 _ARGUMENTS = (
     "learning_rate",
     "num_train_epochs",

@@ -27,6 +27,7 @@ from .history import fitness_of, was_trained
 from .importances import block_importances
 from .kept import KeptAdapters
 from .lineage import lineage_of
+from .prefix_cache import CacheStatistics
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class SearchResult:
         trainings: spent, in units of one full training.
         seconds: spent in trainings.
         budget_report: what the search intended to do with its budget, and what it did.
+        cache_statistics: how much of the work the prefix cache did, in this process; `None` if the
+            search had none.
     """
 
     best_config: BioTuneConfig
@@ -64,6 +67,7 @@ class SearchResult:
     trainings: float
     seconds: float
     budget_report: BudgetReport
+    cache_statistics: CacheStatistics | None = None
 
     @cached_property
     def best_model(self) -> BioTuneModel:

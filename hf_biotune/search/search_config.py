@@ -80,6 +80,11 @@ class SearchConfig:
             `"auto"` (default): each of both on its own. If `TrainingArguments` ask for `bf16` or
             `fp16`, that is what is used. The final training always goes by `TrainingArguments`.
         fused_optimizer: whether AdamW updates all weights in one kernel, or `"auto"` (default).
+        prefix_cache: whether the activations of frozen first blocks are computed once and shared by
+            all trainings, where that gives the same bits and inputs are not augmented; see
+            [`PrefixCache`]. What it did is told by `result.cache_statistics`. Default: `True`.
+        prefix_cache_memory: for that, in GiB, at least 0; what does not fit goes to a temporary
+            file under `output_dir`. Default: a quarter of what is free at the start.
         seed: of the evolution, at least 0. Default: 0.
 
     Raises:
@@ -111,6 +116,8 @@ class SearchConfig:
     memory_layout: str = "auto"
     precision: str = "auto"
     fused_optimizer: bool | str = "auto"
+    prefix_cache: bool = True
+    prefix_cache_memory: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -160,6 +167,11 @@ class SearchConfig:
             raise ConfigError(
                 f"fused_optimizer must be True, False or 'auto', got {self.fused_optimizer!r}"
             )
+        if self.prefix_cache_memory is not None and not self.prefix_cache_memory >= 0:
+            raise ConfigError(
+                f"prefix_cache_memory must be at least 0 GiB, got {self.prefix_cache_memory!r}; "
+                f"prefix_cache=False turns the cache off"
+            )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds must be distinct and at least one, got {self.seeds}")
         if not 1 <= self.seeds_per_individual <= len(self.seeds):
@@ -204,6 +216,7 @@ class SearchConfig:
             "memory_layout": "contiguous",
             "precision": "fp32",
             "fused_optimizer": False,
+            "prefix_cache": False,
         }
         return cls(**{**published, **overrides})
 

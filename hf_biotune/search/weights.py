@@ -67,6 +67,10 @@ class BaseModelPool:
                 tensor.grad = None
         return self.model
 
+    def seeded_tensors(self, seed: int) -> frozenset[str]:
+        """Names of the parameters and buffers that are others under this seed than by default."""
+        return frozenset(self._differences(seed))
+
     def seeded_blocks(self, partition: Partition, seeds: Sequence[int]) -> list[str]:
         """The blocks whose initial weights depend on the seed, so that no checkpoint holds them.
 
