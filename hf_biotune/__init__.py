@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .blocks import Partition as Partition
     from .blocks import partition as partition
     from .config import BioTuneConfig as BioTuneConfig
+    from .contest import Arena as Arena
+    from .contest import compare as compare
+    from .contest import rank_backbones as rank_backbones
     from .evolution import BioTuneSampler as BioTuneSampler
     from .exceptions import BioTuneError as BioTuneError
     from .genotype import Genotype as Genotype
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from .trainer import biotune_trainer_kwargs as biotune_trainer_kwargs
 
 _HOME = {
+    "Arena": "contest",
     "BioTuneConfig": "config",
     "BioTuneEnsemble": "search",
     "BioTuneError": "exceptions",
@@ -42,9 +46,11 @@ _HOME = {
     "SearchResult": "search",
     "biotune_search": "search",
     "biotune_trainer_kwargs": "trainer",
+    "compare": "contest",
     "get_biotune_model": "model",
     "parameter_groups": "optim",
     "partition": "blocks",
+    "rank_backbones": "contest",
 }
 
 __all__ = ["__version__", *_HOME]

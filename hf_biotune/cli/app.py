@@ -280,6 +280,85 @@ def report(
 
 
 @app.command()
+def compare(
+    model: options.ComparedModel = None,
+    dataset: options.ComparedDataset = None,
+    output_dir: options.OutputDir = Path("comparison"),
+    recipe: options.RecipeOption = None,
+    methods: options.Methods = None,
+    seeds: options.Seeds = None,
+    splits: options.Splits = None,
+    budget: options.ContestBudget = "20",
+    workers: options.ContestWorkers = 1,
+    metric: options.Metric = "macro_accuracy",
+    blocks: options.ComparedBlocks = None,
+    learning_rate: options.ComparedRate = None,
+    epochs: options.ComparedEpochs = None,
+    batch_size: options.ComparedBatch = None,
+    image_column: options.ImageColumn = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
+    image_size: options.ImageSize = None,
+    max_length: options.MaxLength = None,
+    train_fraction: options.ComparedFraction = None,
+    skip_bad_images: options.SkipBadImages = False,
+    cpu: options.Cpu = False,
+) -> None:
+    """Compare methods on the same data, budget and seeds.
+
+    Every training is kept at once: the same command goes on, and shares the work with others.
+    """
+    from hf_biotune.contest import compare as compare_methods
+    from hf_biotune.recipes import recipe_of
+
+    from .contest import plan_of, print_standings, reporter_of
+
+    chosen = recipe_of(recipe, model, dataset)
+    plan = plan_of(chosen, locals())
+    standings = compare_methods(
+        plan.arena,
+        plan.methods,
+        output_dir=output_dir,
+        seeds=plan.seeds,
+        splits=plan.splits,
+        budget=plan.budget,
+        metric=plan.metric,
+        workers=workers,
+        listener=reporter_of(output),
+    )
+    print_standings(output.console, standings)
+    output.line(f"Tables and plots: {output_dir}")
+    output.document(standings.to_dict())
+
+
+@app.command()
+def rank_backbones(
+    models: Annotated[
+        list[str], typer.Argument(help="Hub ids or local directories.", show_default=False)
+    ],
+    dataset: options.Dataset,
+    image_column: options.ImageColumn = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
+    image_size: options.ImageSize = None,
+    max_length: options.MaxLength = None,
+    train_fraction: options.TrainFraction = 1.0,
+    skip_bad_images: options.SkipBadImages = False,
+    cpu: options.Cpu = False,
+) -> None:
+    """Rank pre-trained models for a data set, without training: LogME."""
+    from dataclasses import asdict
+
+    from hf_biotune.contest import rank_backbones as rank
+
+    from .contest import given_options, print_ranking
+
+    ranking = rank(models, dataset, **given_options(locals(), ("models", "dataset")))
+    print_ranking(output.console, ranking)
+    output.document({"ranking": [asdict(score) for score in ranking]})
+
+
+@app.command()
 def push(
     output_dir: Annotated[Path, typer.Argument(help="What `tune` wrote.")],
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub; made if needed.")],

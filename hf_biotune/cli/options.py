@@ -167,3 +167,103 @@ Ensemble = Annotated[
         rich_help_panel=_FINAL,
     ),
 ]
+_CONTEST = "Comparison"
+ComparedModel = Annotated[
+    str | None,
+    typer.Option("--model", help="Hub id or local directory of the model. Default: the recipe's."),
+]
+ComparedDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Hub id or local directory (image folder, parquet, csv of paths or texts). Default: "
+        "the recipe's.",
+    ),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Name of a recipe, or a YAML file. Default: none.",
+        rich_help_panel=_CONTEST,
+    ),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        help="Names separated by commas, or all. Default: the paper's, random search, BioTune.",
+        rich_help_panel=_CONTEST,
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the final trainings on each split, separated by commas. Default: 1,2,3.",
+        rich_help_panel=_CONTEST,
+    ),
+]
+Splits = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="How often the data is divided anew. Default: 3.", rich_help_panel=_CONTEST
+    ),
+]
+ContestBudget = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        help="Of each method that searches: 12 (trainings), 30m or 2h.",
+        rich_help_panel=_CONTEST,
+    ),
+]
+ContestWorkers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes; the same command in another terminal joins, too.",
+        rich_help_panel=_CONTEST,
+    ),
+]
+ComparedRate = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate",
+        help="Base of the rates that methods try. Default: 1e-3, or the recipe's.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+ComparedEpochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        min=1,
+        help="At most, each. Default: 15, or the recipe's.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+ComparedBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Samples a step. Default: 32, or the recipe's.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+ComparedFraction = Annotated[
+    float | None,
+    typer.Option(
+        "--train-fraction",
+        help="Share of the training data to use, in (0, 1]. Default: 1.",
+        rich_help_panel=_DATA,
+    ),
+]
+ComparedBlocks = Annotated[
+    str | None,
+    typer.Option(
+        "--blocks",
+        help="auto, paper, layers, or patterns separated by commas. Default: auto.",
+        rich_help_panel=_SEARCH,
+    ),
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,15 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
         The table, ending with a newline. Scores of two or more seeds are given as mean, 95 %
         t-interval and n; a single score has no interval.
     """
-    table = [COMPARISON_COLUMNS, *comparison_rows(comparison)]
+    return markdown_table([COMPARISON_COLUMNS, *comparison_rows(comparison)])
+
+
+def markdown_table(table: Sequence[Sequence[str]]) -> str:
+    """Rows of text as a Markdown table, the first column to the left and numbers to the right.
+
+    Args:
+        table: the first row is the heading.
+    """
     cells = [[_markdown_cell(cell) for cell in row] for row in table]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     # Text to the left, numbers to the right.

@@ -4,7 +4,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from texts import text_splits
 
-from hf_biotune.contest.testbed import LoadedTestbed, Testbed, redraw
+from hf_biotune.contest.arena import Arena, LoadedArena, redraw
 from hf_biotune.exceptions import ConfigError, DataError
 
 
@@ -64,8 +64,8 @@ def test_negative_splits_are_refused():
 
 
 def test_texts_of_every_split_are_encoded_to_one_width(text_model, scipy_texts):
-    testbed = Testbed(str(text_model), str(scipy_texts), max_length=16, epochs=1)
-    loaded = LoadedTestbed(testbed)
+    arena = Arena(str(text_model), str(scipy_texts), max_length=16, epochs=1)
+    loaded = LoadedArena(arena)
     assert loaded.task == "text-classification"
     for number in (0, 1):
         data = loaded.split(number)
@@ -76,14 +76,14 @@ def test_texts_of_every_split_are_encoded_to_one_width(text_model, scipy_texts):
 
 
 def test_options_of_the_other_task_are_refused(text_model, scipy_texts):
-    testbed = Testbed(str(text_model), str(scipy_texts), image_size=32)
+    arena = Arena(str(text_model), str(scipy_texts), image_size=32)
     with pytest.raises(ConfigError, match=r"image_size has no meaning .* text classification"):
-        LoadedTestbed(testbed)
+        LoadedArena(arena)
 
 
 def test_epochs_must_be_positive():
     with pytest.raises(ConfigError, match="epochs must be an integer of at least 1, got 0"):
-        Testbed("model", "data", epochs=0)
+        Arena("model", "data", epochs=0)
 
 
 def test_the_parts_of_a_text_set_are_pooled():

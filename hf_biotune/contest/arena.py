@@ -1,4 +1,4 @@
-"""`Testbed`: a model and a data set by name, how long is trained, and how splits are drawn."""
+"""`Arena`: a model and a data set by name, how long is trained, and how splits are drawn."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
-class Testbed:
+class Arena:
     """What methods are compared on; plain values, so that every worker can load it by itself.
 
     Args:
@@ -52,10 +52,12 @@ class Testbed:
         max_length: tokens of a text. Default: the model's own.
         train_fraction: share of the training data to use, in (0, 1]. Default: all.
         skip_bad_images: leave out images that can't be read.
+        learning_rate: the base that the rates which methods try are multiples of. Default: 1e-3.
         epochs: at most, of each training. Default: 15.
         batch_size: default: 32.
         patience: epochs without improvement that end a training; `None` for never. Default: 3.
         cpu: don't use a GPU.
+        n_classes: how many classes the data set must have. Default: any number.
 
     Raises:
         ConfigError: epochs or batch_size is not at least 1.
@@ -72,10 +74,12 @@ class Testbed:
     max_length: int | None = None
     train_fraction: float = 1.0
     skip_bad_images: bool = False
+    learning_rate: float = 1e-3
     epochs: int = 15
     batch_size: int = 32
     patience: int | None = 3
     cpu: bool = False
+    n_classes: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -95,37 +99,38 @@ class Testbed:
             values["blocks"] = list(self.blocks)
         return values
 
-    def arguments(self, output_dir: Path) -> TrainingArguments:
+    def arguments(self, output_dir: Path | None) -> TrainingArguments:
         """Of every training; the learning rate is tuned for each method."""
         return default_training_arguments(
-            str(output_dir),
+            None if output_dir is None else str(output_dir),
+            learning_rate=self.learning_rate,
             num_train_epochs=self.epochs,
             per_device_train_batch_size=self.batch_size,
             use_cpu=self.cpu,
         )
 
 
-class LoadedTestbed:
-    """A testbed with its data in memory, ready to be split.
+class LoadedArena:
+    """A arena with its data in memory, ready to be split.
 
     Args:
-        testbed: what to load.
+        arena: what to load.
 
     Raises:
         ConfigError: there is no such model, or an option doesn't fit its task.
         DataError: there is no such data set.
     """
 
-    def __init__(self, testbed: Testbed) -> None:
-        self.testbed = testbed
-        self.task = task_of(testbed.model)
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.task = task_of(arena.model)
         self._check_options()
         self._shipped = load_dataset_splits(
-            testbed.dataset,
-            config_name=testbed.config_name,
-            image_column=testbed.image_column,
-            label_column=testbed.label_column,
-            train_fraction=testbed.train_fraction,
+            arena.dataset,
+            config_name=arena.config_name,
+            image_column=arena.image_column,
+            label_column=arena.label_column,
+            train_fraction=arena.train_fraction,
         )
 
     def split(self, number: int) -> DataSplits:
@@ -135,35 +140,46 @@ class LoadedTestbed:
             number: of the split; see [`redraw`].
 
         Raises:
-            DataError: as [`redraw`], or samples can't be read.
+            DataError: as [`redraw`], or samples can't be read, or there are not as many classes as
+                there should be.
         """
-        testbed, splits = self.testbed, redraw(self._shipped, number, self.testbed.label_column)
-        name = Path(testbed.dataset).name
+        data = self._encoded(redraw(self._shipped, number, self.arena.label_column))
+        wanted, found = self.arena.n_classes, len(data.label_names)
+        if wanted is not None and found != wanted:
+            raise DataError(
+                f"{self.arena.dataset!r} must have {wanted} classes, got {found}; check the data "
+                f"set and the column of labels"
+            )
+        return data
+
+    def _encoded(self, splits: DatasetDict) -> DataSplits:
+        arena = self.arena
+        name = Path(arena.dataset).name
         if self.task == TEXT_TASK:
             return encode_text_splits(
                 splits,
-                load_tokenizer(testbed.model),
+                load_tokenizer(arena.model),
                 name=name,
-                text_column=testbed.text_column,
-                label_column=testbed.label_column,
-                max_length=testbed.max_length,
+                text_column=arena.text_column,
+                label_column=arena.label_column,
+                max_length=arena.max_length,
             )
         return encode_splits(
             splits,
-            load_image_processor(testbed.model),
+            load_image_processor(arena.model),
             name=name,
-            image_column=testbed.image_column,
-            label_column=testbed.label_column,
-            image_size=testbed.image_size,
-            skip_bad_images=testbed.skip_bad_images,
+            image_column=arena.image_column,
+            label_column=arena.label_column,
+            image_size=arena.image_size,
+            skip_bad_images=arena.skip_bad_images,
         )
 
     def model_init(self, data: DataSplits) -> Callable[[], nn.Module]:
         """Makes the pre-trained model with a head for the classes of the data."""
         if self.task == TEXT_TASK:
-            pad_token_id = load_tokenizer(self.testbed.model).pad_token_id
-            return text_classifier(self.testbed.model, data.label_names, pad_token_id=pad_token_id)
-        return image_classifier(self.testbed.model, data.label_names)
+            pad_token_id = load_tokenizer(self.arena.model).pad_token_id
+            return text_classifier(self.arena.model, data.label_names, pad_token_id=pad_token_id)
+        return image_classifier(self.arena.model, data.label_names)
 
     def _check_options(self) -> None:
         other = {
@@ -171,9 +187,9 @@ class LoadedTestbed:
             TEXT_TASK: ("image_column", "image_size", "skip_bad_images"),
         }
         for name in other[self.task]:
-            if getattr(self.testbed, name):
+            if getattr(self.arena, name):
                 raise ConfigError(
-                    f"{name} has no meaning for {self.testbed.model!r}, which is for "
+                    f"{name} has no meaning for {self.arena.model!r}, which is for "
                     f"{self.task.replace('-', ' ')}; leave it out"
                 )
 

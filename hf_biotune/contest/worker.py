@@ -1,0 +1,227 @@
+"""One process's part of a comparison: claims units, works them off, keeps their results."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..baselines import Problem, Tuned
+from ..baselines.problem import batch_norm_blocks
+from ..blocks import partition
+from ..exceptions import StudyMismatchError
+from ..search.execution import Execution
+from ..search.listener import SearchListener
+from ..search.models import IMAGE_TASK
+from ..search.search_config import SearchConfig
+from .arena import LoadedArena
+from .clock import Clock, KeptAttempts
+from .plan import SHARED_SEARCH, Plan
+from .scores import scores_of
+from .units import Ledger, Unit, write_whole
+
+# Between looks at what other processes have finished.
+_PAUSE = 0.5
+
+
+class ContestListener(SearchListener):
+    """Override what you want to see of a comparison; every method does nothing here."""
+
+    def on_unit_begin(self, unit: Unit, n_done: int, n_units: int) -> None:
+        """A unit was claimed by this process."""
+
+    def on_unit_end(self, unit: Unit, n_done: int, n_units: int) -> None:
+        """A unit is kept."""
+
+    def on_misfit(self, unit: Unit, reason: str) -> None:
+        """A method does not fit the model, and is left out."""
+
+    def on_wait(self) -> None:
+        """What is left is being done by other processes."""
+
+
+class Worker:
+    """Works off the units of a plan, beside any number of others with the same directory.
+
+    Args:
+        plan: what is compared.
+        directory: of the comparison.
+        listener: is told what happens in this process.
+    """
+
+    def __init__(self, plan: Plan, directory: Path, listener: ContestListener) -> None:
+        self._plan = plan
+        self._ledger = Ledger(directory)
+        self._listener = listener
+        self._arena: LoadedArena | None = None
+        self._split: int | None = None
+        self._problem: Problem | None = None
+
+    def run(self) -> None:
+        """Work until every unit of the plan is finished, by whomever.
+
+        Raises:
+            StudyMismatchError: the directory holds a comparison of something else.
+        """
+        self._ledger.claim_identity(self._plan.identity)
+        has_waited = False
+        while units := self._open_units():
+            if any(self._work_on(unit) for unit in self._with_present_split_first(units)):
+                has_waited = False
+                continue
+            if not has_waited:
+                self._listener.on_wait()
+            has_waited = True
+            time.sleep(_PAUSE)
+
+    def _open_units(self) -> list[Unit]:
+        """What is not finished and can be begun or is being done."""
+        done = {unit: self._ledger.is_done(unit) for unit in self._plan.all_units()}
+        return [
+            unit
+            for unit, is_done in done.items()
+            if not is_done and not (unit.seed is not None and self._is_misfit(unit, done))
+        ]
+
+    def _is_misfit(self, unit: Unit, done: dict[Unit, bool]) -> bool:
+        tuning = Unit(unit.split, unit.method)
+        return done[tuning] and "why_not" in self._ledger.read(tuning)
+
+    def _with_present_split_first(self, units: list[Unit]) -> list[Unit]:
+        """Its data is in memory."""
+        return sorted(units, key=lambda unit: unit.split != self._split)
+
+    def _work_on(self, unit: Unit) -> bool:
+        """Do a unit, unless another process has it, or has to finish what it needs."""
+        if not all(map(self._ledger.is_done, self._needs(unit))):
+            return False
+        with self._ledger.claimed(self._claim_of(unit)) as is_mine:
+            # It may have been finished between the look and the claim.
+            if not is_mine or self._ledger.is_done(unit):
+                return False
+            self._listener.on_unit_begin(unit, *self._progress())
+            result = self._tuning(unit) if unit.seed is None else self._final(unit)
+            self._ledger.write(unit, result)
+            self._listener.on_unit_end(unit, *self._progress())
+        return True
+
+    def _needs(self, unit: Unit) -> list[Unit]:
+        """What must be finished before a unit can begin."""
+        if unit.seed is not None:
+            return [Unit(unit.split, unit.method)]
+        searcher = SHARED_SEARCH.get(unit.method)
+        return [Unit(unit.split, searcher)] if searcher in self._plan.methods else []
+
+    def _claim_of(self, unit: Unit) -> Unit:
+        """What a process must hold to work on a unit: a search is one for all that use it."""
+        searcher = SHARED_SEARCH.get(unit.method)
+        return unit if searcher is None else Unit(unit.split, searcher)
+
+    def _progress(self) -> tuple[int, int]:
+        units = self._plan.all_units()
+        return sum(map(self._ledger.is_done, units)), len(units)
+
+    def _tuning(self, unit: Unit) -> dict[str, Any]:
+        problem, method = self._problem_of(unit.split), self._plan.method(unit.method)
+        reason = method.why_not(problem.model, problem.partition)
+        if reason is not None:
+            self._listener.on_misfit(unit, reason)
+            return {"why_not": reason}
+        with self._clocked(problem, unit) as clock:
+            tuned = method.tune(problem)
+        return {
+            **tuned.to_dict(),
+            "compute_seconds": clock.seconds + self._seconds_of_search(unit),
+            "device": problem.args.device.type,
+            "parameters": problem.partition.n_parameters,
+        }
+
+    def _seconds_of_search(self, unit: Unit) -> float:
+        """Of a search that another method of the plan has done for this one, too."""
+        needs = self._needs(unit)
+        return sum(float(self._ledger.read(need)["compute_seconds"]) for need in needs)
+
+    def _final(self, unit: Unit) -> dict[str, Any]:
+        assert unit.seed is not None
+        problem, method = self._problem_of(unit.split), self._plan.method(unit.method)
+        tuned = Tuned.from_dict(self._ledger.read(Unit(unit.split, unit.method)))
+        self._ledger.path(unit, ".clock").unlink(missing_ok=True)
+        with self._clocked(problem, unit) as clock:
+            run = method.final_run(problem, tuned.setting, unit.seed)
+        assert run.test_logits is not None
+        assert problem.data.test is not None
+        return {
+            **run.to_dict(),
+            "seed": unit.seed,
+            "scores": asdict(scores_of(run.test_logits, problem.data.test.labels)),
+            "compute_seconds": clock.seconds,
+            "device": problem.args.device.type,
+        }
+
+    @contextmanager
+    def _clocked(self, problem: Problem, unit: Unit) -> Iterator[Clock]:
+        clock = Clock(self._ledger.path(unit, ".clock"), problem.args.device, self._listener)
+        problem.listener = clock
+        problem.attempts = KeptAttempts(self._ledger.path(unit, ".attempts"), clock)
+        yield clock
+        clock.mark()
+
+    def _problem_of(self, split: int) -> Problem:
+        """The data and the model of a split; those of one split are in memory at a time."""
+        if self._problem is None or self._split != split:
+            self._problem, self._split = None, split
+            gc.collect()
+            self._problem = self._new_problem(split)
+        return self._problem
+
+    def _new_problem(self, split: int) -> Problem:
+        arena = self._plan.arena
+        if self._arena is None:
+            self._arena = LoadedArena(arena)
+        searches = self._ledger.directory / "searches" / f"split-{split}"
+        searches.mkdir(parents=True, exist_ok=True)
+        data = self._arena.split(split)
+        self._check_data(split, data.fingerprint)
+        model_init = self._arena.model_init(data)
+        model = model_init()
+        args = arena.arguments(searches)
+        # The fastest on any device; the same for all methods, so that none has an advantage.
+        layout = "channels_last" if self._arena.task == IMAGE_TASK else "contiguous"
+        has_batch_norm = bool(batch_norm_blocks(model, partition(model, arena.blocks)))
+        return Problem(
+            model_init,
+            data,
+            args,
+            SearchConfig(
+                budget=self._plan.budget,
+                metric=self._plan.metric,
+                patience=arena.patience,
+                # What other methods may choose as well.
+                extra_genes=("base_lr", "norm_statistics") if has_batch_norm else ("base_lr",),
+            ),
+            blocks=arena.blocks,
+            execution=replace(Execution.of(args), memory_layout=layout),
+            directory=searches,
+        )
+
+    def _check_data(self, split: int, fingerprint: str) -> None:
+        path = self._ledger.directory / "units" / f"split-{split}" / "data"
+        if not path.exists():
+            write_whole(path, fingerprint)
+        if (stored := path.read_text(encoding="utf-8").strip()) != fingerprint:
+            raise StudyMismatchError(
+                f"split {split} in {str(self._ledger.directory)!r} is of other data (there "
+                f"{stored}, here {fingerprint}): the data set has changed; give another output "
+                f"directory"
+            )
+
+
+def use_threads(n_workers: int) -> None:
+    """Share the processor among the workers of this machine."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // n_workers))
