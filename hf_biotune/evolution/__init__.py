@@ -1,5 +1,8 @@
 """Evolution of genotypes: pure operators, populations, and the Optuna sampler built on them."""
 
+from .costs import Costs
+from .curve import curve_of, report_score
+from .dominance import on_front
 from .plan import (
     EXTRA_PREFIX,
     FREEZING_THRESHOLD,
@@ -22,15 +25,19 @@ __all__ = [
     "IMPORTANCE_PREFIX",
     "ROLES",
     "BioTuneSampler",
+    "Costs",
     "Individual",
     "Plan",
     "PlannedSampler",
     "Role",
     "Scheme",
+    "curve_of",
     "genotype_of",
     "minimised_fitness",
+    "on_front",
     "parameter_names",
     "parameters_of",
     "plan_of",
+    "report_score",
     "suggest_genotype",
 ]

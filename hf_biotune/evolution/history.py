@@ -7,8 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from .costs import NO_COSTS, Costs
+from .curve import curve_of, last_step_of
+from .dominance import crowded_order
 from .operators import FloatArray, IntArray
 from .plan import Plan, genotype_of, parameter_names
 from .population import FULL_FIDELITY, Individual, minimised_fitness
@@ -26,6 +30,8 @@ class History:
         plans: of all trials, by number.
         block_names: of the partition, in order.
         extra_genes: names of further genes, in order.
+        costs: the objectives beside the score, minimised, shape (len(trials), number of them); NaN
+            where a trial that was pruned didn't tell. Default: none.
     """
 
     trials: tuple[FrozenTrial, ...]
@@ -34,6 +40,7 @@ class History:
     plans: Mapping[int, Plan]
     block_names: Sequence[str]
     extra_genes: Sequence[str] = ()
+    costs: FloatArray | None = None
 
     @cached_property
     def individuals(self) -> tuple[Individual, ...]:
@@ -116,6 +123,9 @@ class History:
             trials=(*self.trials, *later.trials),
             fitness=np.concatenate([self.fitness, later.fitness]),
             expected_fitness=np.concatenate([self.expected_fitness, later.expected_fitness]),
+            costs=None
+            if self.costs is None or later.costs is None
+            else np.concatenate([self.costs, later.costs]),
         )
 
     def _part(self, indices: IntArray) -> History:
@@ -124,7 +134,37 @@ class History:
             trials=tuple(self.trials[index] for index in indices),
             fitness=self.fitness[indices],
             expected_fitness=self.expected_fitness[indices],
+            costs=None if self.costs is None else self.costs[indices],
         )
+
+    def with_cost_as_fitness(self, index: int) -> History:
+        """The part that told a cost, which takes the place of fitness."""
+        if self.costs is None:
+            return self
+        told = self._part(np.flatnonzero(~np.isnan(self.costs[:, index])))
+        cost = self.costs[~np.isnan(self.costs[:, index]), index]
+        return replace(told, fitness=cost, expected_fitness=cost)
+
+    def ranked_by_dominance(self) -> History:
+        """With several objectives, the place of each trial among its peers takes that of fitness.
+
+        Peers are the trials of one fold that were trained equally far; places are in [0, 1), by
+        front and then by how lonely a trial is on it. So the operators, which know one fitness,
+        select, replace and mutate by all objectives.
+        """
+        if self.costs is None or not self.trials:
+            return self
+        places = np.empty(len(self.trials))
+        # What a pruned trial didn't tell is no worse than what others did.
+        costs = np.where(np.isnan(self.costs), 0.0, self.costs)
+        _, peers = np.unique(
+            np.column_stack([self.folds, self.fidelities]), axis=0, return_inverse=True
+        )
+        for group in range(peers.max() + 1):
+            members = np.flatnonzero(peers.ravel() == group)
+            order = crowded_order(np.column_stack([self.fitness[members], costs[members]]))
+            places[members[order]] = np.arange(len(members)) / len(members)
+        return replace(self, fitness=places)
 
 
 def read(
@@ -133,7 +173,8 @@ def read(
     block_names: Sequence[str],
     extra_genes: Sequence[str] = (),
     *,
-    maximize: bool,
+    directions: Sequence[StudyDirection],
+    costs: Costs = NO_COSTS,
 ) -> History:
     """Read the finished trials of a study.
 
@@ -142,8 +183,10 @@ def read(
         plans: by trial number.
         block_names: of the partition, in order.
         extra_genes: names of further genes, in order.
-        maximize: whether the study maximises.
+        directions: of the study; the first objective is the score.
+        costs: the other objectives, as far as they are known.
     """
+    maximize = directions[0] == StudyDirection.MAXIMIZE
     genes = frozenset(parameter_names(block_names, extra_genes))
     finished = sorted(
         (
@@ -160,7 +203,10 @@ def read(
     # Both at once, so that a shift of the scores is the same for both.
     fitness = minimised_fitness(np.concatenate([scores, expected]), maximize=maximize)
     n = len(finished)
-    return History(tuple(finished), fitness[:n], fitness[n:], plans, block_names, extra_genes)
+    history = History(tuple(finished), fitness[:n], fitness[n:], plans, block_names, extra_genes)
+    if len(directions) == 1:
+        return history
+    return replace(history, costs=costs.observed(finished, history.genes, directions))
 
 
 def expected_scores(trials: Sequence[FrozenTrial], scores: FloatArray) -> FloatArray:
@@ -180,7 +226,7 @@ def expected_scores(trials: Sequence[FrozenTrial], scores: FloatArray) -> FloatA
     last_steps = {
         index: step
         for index, trial in enumerate(trials)
-        if trial.state == TrialState.PRUNED and (step := trial.last_step) is not None
+        if trial.state == TrialState.PRUNED and (step := last_step_of(trial)) is not None
     }
     gains = {step: _mean_gain(trials, scores, step) for step in set(last_steps.values())}
     expected = scores.copy()
@@ -192,9 +238,9 @@ def expected_scores(trials: Sequence[FrozenTrial], scores: FloatArray) -> FloatA
 def _mean_gain(trials: Sequence[FrozenTrial], scores: FloatArray, step: int) -> float:
     """What trials that finished gained from a step to their end; 0 if there are none."""
     gains = [
-        score - trial.intermediate_values[step]
+        score - curve[step]
         for trial, score in zip(trials, scores, strict=True)
-        if trial.state == TrialState.COMPLETE and step in trial.intermediate_values
+        if trial.state == TrialState.COMPLETE and step in (curve := curve_of(trial))
     ]
     finite = [gain for gain in gains if np.isfinite(gain)]
     return float(np.mean(finite)) if finite else 0.0
@@ -209,11 +255,12 @@ def _centred(fitness: FloatArray, folds: FloatArray) -> FloatArray:
 def _last_score(trial: FrozenTrial) -> float:
     if trial.state == TrialState.COMPLETE:
         return float(trial.values[0])
-    step = trial.last_step
-    return float("nan") if step is None else float(trial.intermediate_values[step])
+    curve = curve_of(trial)
+    return float(curve[max(curve)]) if curve else float("nan")
 
 
 def _fidelity(trial: FrozenTrial) -> float:
     if trial.state == TrialState.COMPLETE:
         return FULL_FIDELITY
-    return -1.0 if trial.last_step is None else float(trial.last_step)
+    step = last_step_of(trial)
+    return -1.0 if step is None else float(step)

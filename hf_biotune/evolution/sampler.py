@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseGASampler, RandomSampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ..exceptions import ConfigError
@@ -18,13 +18,14 @@ from ..genotype import Genotype
 from . import plan as plans
 from .blas import one_blas_thread
 from .candidates import Nursery
+from .costs import Cost, Costs
 from .generation import Generation
 from .heartbeat import first_beat
 from .history import read
 from .plan import PLAN_KEY, Plan
 from .roster import Roster
 from .scheme import Role, Scheme
-from .screening import Screening, denoised, most_promising
+from .screening import Screening, Tradeoff, denoised, most_promising
 from .surrogate import Surrogate
 
 
@@ -47,6 +48,11 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
     was interrupted is marked as failed. Several workers may share a storage; none waits for
     another, and a generation may get a few more individuals than it has slots.
 
+    A study may have several objectives, the first of which is the score. Then individuals rank by
+    non-dominated sorting and crowding distance, and a candidate is chosen by how much it is
+    expected to extend the front (see [`Stairs`]). Optuna has no intermediate values there: report
+    those of the score with [`report_score`].
+
     Pruned trials rank below all that finished. Failed ones (an error, NaN) are repeated at most
     `max_attempts` times: an objective should return a bad score for a training that diverged.
 
@@ -64,6 +70,9 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         max_attempts: trials that may fail before their slot is given up; at least 1.
         first: genotypes of generation 0's first individuals, at most `population_size`. Unlike
             enqueued trials they keep their places when a search is interrupted and goes on.
+        costs: for a study of several objectives, of each after the first, what every trained block
+            adds to it, by name, or `None` if only a training tells. Such a cost is minimised and
+            not learned. Default: all are learned.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -97,6 +106,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         n_candidates: int = 200,
         max_attempts: int = 3,
         first: Sequence[Genotype] = (),
+        costs: Sequence[Cost] = (),
     ) -> None:
         self.block_names = _checked_names(block_names)
         self.extra_genes = checked_extra_genes(extra_genes)
@@ -120,6 +130,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
             first=self._checked_first(first),
             n_extra=len(self.extra_genes),
         )
+        self._costs = Costs.of(costs, self.block_names)
         self._screening = Screening(n_candidates) if surrogate else None
 
     def _checked_first(self, first: Sequence[Genotype]) -> tuple[Genotype, ...]:
@@ -148,7 +159,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Plan the trial, so that the objective knows its fold before it asks for a gene."""
-        _check_single_objective(study)
+        self._costs.fitted_to(study.directions)  # raises if it is about another study
         first_beat(study, trial)
         self._planned(study, trial)
 
@@ -156,7 +167,6 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The genes that were planned, as far as they are in the search space."""
-        _check_single_objective(study)
         genes = self._planned(study, trial).genes
         parameters = dict(zip(self._gene_names, genes, strict=True))
         # `optuna.samplers.PartialFixedSampler` takes out those that the user holds fixed.
@@ -174,7 +184,6 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         A trial that repeats a failed one, scores an elite again, or tries a neighbour of it must
         differ from it in nothing else.
         """
-        _check_single_objective(study)
         plan = plans.stored_plan(trial)
         place = [1, trial.number] if plan is None else [2, plan.generation, plan.slot]
         for original in self._originals(study, plan):
@@ -218,7 +227,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The survivors of the generation before; see [`get_parent_population`]."""
         with one_blas_thread():
-            former, _ = self._situation(study, generation - 1, as_of=generation)
+            former, _, _ = self._situation(study, generation - 1, as_of=generation)
         trials = _all_trials(study)
         return [trials[individual.number] for individual in former.survivors()]
 
@@ -243,11 +252,11 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
             return self._new_plan(index, slot, "initial", self._completed(given, slot))
         if failed := roster.failed(index, slot):
             return roster.plans[failed[0].number]
-        generation, model = self._situation(study, index, as_of=index, known=roster.plans)
+        generation, model, tradeoff = self._situation(study, index, as_of=index, known=roster.plans)
         size = 1 if self._screening is None or model is None else self._screening.n_candidates
         candidates = self._nursery.candidates(generation, slot, size)
         genes = np.array([candidate.genes for candidate in candidates])
-        chosen = candidates[most_promising(genes, model, self.extra_genes)]
+        chosen = candidates[most_promising(genes, model, self.extra_genes, tradeoff)]
         return self._new_plan(index, slot, chosen.role, chosen.genes.tolist(), chosen.parents)
 
     def _completed(self, given: Mapping[str, float], slot: int) -> list[float]:
@@ -277,19 +286,27 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
 
     def _situation(
         self, study: Study, index: int, *, as_of: int, known: Mapping[int, Plan] | None = None
-    ) -> tuple[Generation, Surrogate | None]:
+    ) -> tuple[Generation, Surrogate | None, Tradeoff | None]:
         """A generation as far as it has got, with denoised fitness if there is a surrogate.
 
-        And the surrogate, with the kernel that is used throughout generation `as_of`.
+        And the surrogate, with the kernel that is used throughout generation `as_of`; and, with
+        several objectives, how score and costs go together.
         """
         # Parents first: another worker may choose them after we have read the trials, and among
         # them may be one that was still running when we did.
         parents = self.get_parent_population(study, index)
         trials = _all_trials(study)
         planned = self._roster(trials, known).plans
-        maximize = study.direction == StudyDirection.MAXIMIZE
-        history = read(trials, planned, self.block_names, self.extra_genes, maximize=maximize)
-        model = None
+        costs = self._costs.fitted_to(study.directions)
+        history = read(
+            trials,
+            planned,
+            self.block_names,
+            self.extra_genes,
+            directions=study.directions,
+            costs=costs,
+        )
+        model = tradeoff = None
         if self._screening is not None:
             running = [
                 planned[trial.number].genes
@@ -297,10 +314,13 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
                 if trial.state == TrialState.RUNNING and trial.number in planned
             ]
             model = self._screening.model(history, as_of, running)
+            if model is not None and len(costs):
+                tradeoff = self._screening.tradeoff(history, as_of, costs, model)
         # Of the thousands that there may be, only these are asked for.
         history = history.of(index, {parent.number for parent in parents})
         if model is not None:
             history = denoised(history, model)
+        history = history.ranked_by_dominance()
         by_number = {individual.number: individual for individual in history.individuals}
         generation = Generation(
             index=index,
@@ -309,7 +329,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
             members=[i for i in history.individuals if history.plans[i.number].generation == index],
             plans=history.plans,
         )
-        return generation, model
+        return generation, model, tradeoff
 
     def _originals(self, study: Study, plan: Plan | None) -> list[FrozenTrial]:
         """The trials that a trial repeats: failed ones of its slot, or the elite that it copies."""
@@ -335,15 +355,6 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
     except ValueError:
         return False
-
-
-def _check_single_objective(study: Study) -> None:
-    if len(study.directions) != 1:
-        raise ConfigError(
-            f"BioTuneSampler searches for one objective, but the study has "
-            f"{len(study.directions)}; combine them into one score, or use "
-            "optuna.samplers.NSGAIISampler"
-        )
 
 
 def _check_integer(name: str, value: Any, minimum: int, rule: str | None = None) -> None:

@@ -7,7 +7,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from .costs import Costs
 from .history import History
+from .hypervolume import Stairs
 from .operators import FloatArray
 from .surrogate import (
     MINIMUM_OBSERVATIONS,
@@ -47,13 +49,29 @@ class Screening:
                 `MAXIMUM_OBSERVATIONS`, a part stands for the whole: see [`History.thinned`].
             running: genes that are in training at the moment.
         """
-        # The same throughout a generation, and so is the kernel.
-        earlier = history.before(generation).thinned(MAXIMUM_OBSERVATIONS)
+        earlier, learned = _learned_from(history, generation)
         if len(earlier.trials) < MINIMUM_OBSERVATIONS:
             return None
         pending = features(np.array(running), history.extra_genes) if running else None
-        learned = _observations(earlier.followed_by(history.since(generation)))
-        return Surrogate(learned, self._kernel(_observations(earlier)), pending)
+        return Surrogate(_observations(learned), self._kernel(_observations(earlier)), pending)
+
+    def tradeoff(
+        self, history: History, generation: int, costs: Costs, model: Surrogate
+    ) -> Tradeoff:
+        """How score and costs go together, for planning a trial of a search for several objectives.
+
+        Args:
+            history: all that has been trained.
+            generation: the one that is being planned.
+            costs: which of them are known beforehand.
+            model: of the score.
+        """
+        earlier, learned = _learned_from(history, generation)
+        models = [
+            _cost_model(earlier, learned, index) if cost is None else None
+            for index, cost in enumerate(costs.per_block)
+        ]
+        return Tradeoff(model, costs, models, learned)
 
     def _kernel(self, observations: Observations) -> Kernel:
         arrays = (getattr(observations, field.name) for field in fields(observations))
@@ -66,6 +84,61 @@ class Screening:
         return kernel
 
 
+class Tradeoff:
+    """What candidates promise if several objectives count.
+
+    Args:
+        model: of the score.
+        costs: which are known beforehand.
+        models: of each of the others; `None` for those that are known, or as long as no trial told.
+        learned: what was trained.
+    """
+
+    def __init__(
+        self,
+        model: Surrogate,
+        costs: Costs,
+        models: Sequence[Surrogate | None],
+        learned: History,
+    ) -> None:
+        self._model = model
+        self._costs = costs
+        self._models = models
+        self._extra_genes = learned.extra_genes
+        self._fitness, _ = model.predict(features(learned.genes, learned.extra_genes))
+        self._known_costs = self._costs_of(learned.genes)
+
+    def improvement(self, genes: FloatArray) -> FloatArray:
+        """By how much candidates are expected to extend the front; see [`Stairs`]. Shape (N,)."""
+        costs = self._costs_of(genes)
+        mean, deviation = self._model.predict(features(genes, self._extra_genes))
+        stairs = Stairs.of(self._fitness, self._known_costs, costs)
+        return stairs.expected_improvement(mean, deviation, costs)
+
+    def _costs_of(self, genes: FloatArray) -> FloatArray:
+        """Known costs, and of the others what their models believe. Shape (N, len(costs))."""
+        found = self._costs.known(genes)
+        for index, model in enumerate(self._models):
+            if model is not None:
+                found[:, index], _ = model.predict(features(genes, self._extra_genes))
+        # Of a cost that no trial has told yet all candidates have the same.
+        return np.where(np.isnan(found), 0.0, found)
+
+
+def _cost_model(earlier: History, learned: History, index: int) -> Surrogate | None:
+    """A model of a cost that only a training tells, of those that were trained to their end."""
+    told = [part.with_cost_as_fitness(index) for part in (earlier, learned)]
+    if len(told[0].trials) < MINIMUM_OBSERVATIONS:
+        return None
+    return Surrogate(_observations(told[1]), choose_kernel(_observations(told[0])))
+
+
+def _learned_from(history: History, generation: int) -> tuple[History, History]:
+    """What a kernel is chosen by, the same throughout a generation, and what a posterior uses."""
+    earlier = history.before(generation).thinned(MAXIMUM_OBSERVATIONS)
+    return earlier, earlier.followed_by(history.since(generation))
+
+
 def denoised(history: History, model: Surrogate) -> History:
     """The history with each fitness replaced by what the model believes it to be without noise."""
     if not history.trials:
@@ -75,7 +148,10 @@ def denoised(history: History, model: Surrogate) -> History:
 
 
 def most_promising(
-    candidates: FloatArray, model: Surrogate | None, extra_genes: Sequence[str] = ()
+    candidates: FloatArray,
+    model: Surrogate | None,
+    extra_genes: Sequence[str] = (),
+    tradeoff: Tradeoff | None = None,
 ) -> int:
     """The index of the candidate with the largest expected improvement; 0 without a model.
 
@@ -83,9 +159,12 @@ def most_promising(
         candidates: genes, shape (N, number of genes).
         model: fitted to what has been trained.
         extra_genes: names of the last genes.
+        tradeoff: of several objectives, whose front a candidate is to extend.
     """
     if model is None or len(candidates) == 1:
         return 0
+    if tradeoff is not None:
+        return int(np.argmax(tradeoff.improvement(candidates)))
     return int(np.argmax(model.expected_improvement(features(candidates, extra_genes))))
 
 

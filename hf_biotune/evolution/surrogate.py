@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.special import ndtr
 
 from ..extra_genes import NONE_UP_TO
+from .hypervolume import expected_gap
 from .operators import FloatArray
 
 # Below this, a likelihood can't tell one kernel from another, nor the kernel a good genotype.
@@ -248,20 +248,14 @@ class Surrogate:
     def expected_improvement(self, candidates: FloatArray) -> FloatArray:
         """By how much a candidate is expected to be better than the best denoised fitness so far.
 
-        `s (u Phi(u) + phi(u))` with `u = (best - mean) / s`.
-
         Args:
             candidates: features, shape (N, F).
 
         Returns:
-            Not negative, shape (N,).
-
-        Source: Jones, Schonlau and Welch, Journal of Global Optimization 13 (1998), equation 15.
+            Not negative, shape (N,); see [`expected_gap`].
         """
         mean, deviation = self.predict(candidates)
-        gap = (self.denoised_fitness.min() - mean) / deviation
-        density = np.exp(-0.5 * gap**2) / np.sqrt(2.0 * np.pi)
-        return np.asarray(np.maximum(deviation * (gap * ndtr(gap) + density), 0.0))
+        return expected_gap(mean, deviation, self.denoised_fitness.min())
 
 
 class _Geometry(NamedTuple):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from searches import BLOCKS, course, journal, new_study, run
 
 from hf_biotune.evolution import Plan, screening
 from hf_biotune.evolution.history import History, expected_scores, read
 from hf_biotune.evolution.plan import PLAN_KEY, parameter_names, search_space
+
+MAXIMIZE = StudyDirection.MAXIMIZE
 
 
 def finished_trial(number: int, score: float, *, fold: int = 0, **arguments: object) -> FrozenTrial:
@@ -31,7 +34,7 @@ def history(scores: list[float], folds: list[int] | None = None) -> History:
     pairs = zip(scores, folds, strict=True)
     trials = [finished_trial(n, score, fold=fold) for n, (score, fold) in enumerate(pairs)]
     plans = {trial.number: Plan.from_dict(trial.system_attrs[PLAN_KEY]) for trial in trials}
-    return read(trials, plans, BLOCKS, maximize=True)
+    return read(trials, plans, BLOCKS, directions=[MAXIMIZE])
 
 
 def numbers(part: History) -> list[int]:

@@ -1,9 +1,8 @@
 """Optuna's own tests for samplers, where they apply.
 
-Two groups don't. `RelativeSamplerTestCase.test_sample_relative_*` hands the sampler search spaces
+One group doesn't. `RelativeSamplerTestCase.test_sample_relative_*` hands the sampler search spaces
 of its own ("x", "y"), but ours has a fixed one, the genes of a model, from the first trial on;
-below, the same is asked of the genes. `MultiObjectiveSamplerTestCase` needs several objectives,
-which are refused with an error (`SingleOnlySamplerTestCase`).
+below, the same is asked of the genes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class TestBasic(_OurSampler, pytest_samplers.BasicSamplerTestCase):
     pass
 
 
-class TestSingleObjectiveOnly(_OurSampler, pytest_samplers.SingleOnlySamplerTestCase):
+class TestSeveralObjectives(_OurSampler, pytest_samplers.MultiObjectiveSamplerTestCase):
     pass
 
 
