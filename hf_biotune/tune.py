@@ -332,6 +332,7 @@ def _report_data(
         finalists=result.finalists_frame,
         importances=_importances(result),
         lineage=result.lineage(),
+        front=result.pareto_front,
     )
 
 

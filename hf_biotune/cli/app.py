@@ -100,6 +100,7 @@ def search(
     extra_gene: options.ExtraGenes = [],  # noqa: B006 - typer makes a new list
     prefix_cache: options.PrefixCache = True,
     prefix_cache_memory: options.PrefixCacheMemory = None,
+    objective: options.Objectives = [],  # noqa: B006
     storage: options.Storage = None,
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
@@ -214,6 +215,7 @@ def tune(
     extra_gene: options.ExtraGenes = [],  # noqa: B006 - typer makes a new list
     prefix_cache: options.PrefixCache = True,
     prefix_cache_memory: options.PrefixCacheMemory = None,
+    objective: options.Objectives = [],  # noqa: B006
     storage: options.Storage = None,
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,

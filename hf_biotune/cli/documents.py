@@ -41,6 +41,7 @@ def winner_document(result: SearchResult, output_dir: Path) -> dict[str, Any]:
             }
             for finalist in result.finalists
         ],
+        "front": result.pareto_front.to_dict("records"),
         "trainings": result.trainings,
         "seconds": result.seconds,
         "individuals": _counts(result),

@@ -107,6 +107,15 @@ Sampler = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
+Objectives = Annotated[
+    list[str],
+    typer.Option(
+        "--objective",
+        help="A metric first, then trainable_parameters, seconds or checkpoint_size: a front of "
+        "compromises. Repeatable.",
+        rich_help_panel=_SEARCH,
+    ),
+]
 ExtraGenes = Annotated[
     list[str],
     typer.Option(

@@ -118,11 +118,17 @@ class Run:
         console.print(f"done: {result.budget_report}", highlight=False)
         if result.cache_statistics is not None:
             console.print(f"cache: {result.cache_statistics}", highlight=False)
-        console.print(f"validation {self.options['metric']} {result.best_score:.4f}")
+        console.print(f"validation {self.search.metric} {result.best_score:.4f}")
+        if self.search.objectives:
+            knee, total = result.knee, result.partition.n_parameters
+            console.print(
+                f"front: {len(result.pareto_front)} individuals; knee: individual {knee.trial}, "
+                f"{knee.score:.4f}, trains {knee.trainable_parameters / total:.1%}"
+            )
 
     def print_comparison(self, console: Console, comparison: pd.DataFrame) -> None:
         """Every method's score, size and cost."""
-        table = Table(title=f"{self.data.name}: test {self.options['metric']}")
+        table = Table(title=f"{self.data.name}: test {self.search.metric}")
         for name in ("method", "mean", "of each seed", "trained", "seconds", "search"):
             table.add_column(name, justify="left" if name == "method" else "right")
         for row in comparison.to_dict("records"):
@@ -212,6 +218,7 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
         "metric": options["metric"],
         "norm_statistics": options["norm_statistics"],
         "extra_genes": tuple(options["extra_gene"]),
+        "objectives": tuple(options["objective"]),
         "seed": options["seed"],
         # Its members are kept by the search.
         "keep_best": max(SearchConfig.keep_best, options.get("ensemble", 0)),

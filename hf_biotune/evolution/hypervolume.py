@@ -96,7 +96,8 @@ class Stairs:
             lower, upper = np.append(-np.inf, edge), np.append(edge, limit)
             overlap = np.maximum(upper - np.maximum(lower, value), 0.0)
             volume = np.multiply.outer(volume, overlap).ravel()
-        return np.bincount(stair.ravel(), weights=volume, minlength=n_levels)
+        volumes = np.bincount(stair.ravel(), weights=volume, minlength=n_levels)
+        return np.asarray(volumes, dtype=float)
 
 
 def expected_gap(mean: FloatArray, deviation: FloatArray, level: FloatArray) -> FloatArray:

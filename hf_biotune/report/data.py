@@ -46,6 +46,8 @@ class ReportData:
         importances: how much each block matters, by block, with sum 1; `None` if unknown.
         lineage: the winner and its ancestors, the newest first, or `None`; see
             [`SearchResult.lineage`] for its columns.
+        front: the individuals that nobody dominates, the cheapest first, or `None`; see
+            [`SearchResult.pareto_front`] for its columns.
         predictions: what the saved model says about the test samples, or `None`.
     """
 
@@ -65,4 +67,5 @@ class ReportData:
     finalists: pd.DataFrame | None = None
     importances: pd.Series[float] | None = None
     lineage: pd.DataFrame | None = None
+    front: pd.DataFrame | None = None
     predictions: Predictions | None = None

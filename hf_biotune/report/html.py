@@ -124,7 +124,9 @@ def _figures(data: ReportData) -> dict[str, _Figure]:
         compared = shown_rows(order)
         if len(compared):
             figures["pareto"] = _Figure(
-                lambda width: plot_pareto(history, greater, metric, comparison, width=width),
+                lambda width: plot_pareto(
+                    history, greater, metric, comparison, knee=tables.knee_of(data), width=width
+                ),
                 "Validation score against trained parameters; the table of individuals holds the "
                 "numbers.",
                 lambda figure: hotspots.size_points(figure, compared),
@@ -221,6 +223,8 @@ def _render(data: ReportData, figures: Mapping[str, _Drawn]) -> str:
         own_method=summary.OWN_METHOD,
         finalist_columns=tables.FINALIST_COLUMNS,
         finalist_rows=tables.finalist_rows(data),
+        front_columns=tables.FRONT_COLUMNS,
+        front_rows=tables.front_rows(data),
         lineage_columns=tables.LINEAGE_COLUMNS,
         lineage_rows=tables.lineage_rows(data),
         figures=figures,

@@ -28,6 +28,15 @@ COMPARISON_COLUMNS = (
     "Search",
 )
 FINALIST_COLUMNS = ("Individual", "Validation score", "Trained parameters", "Verdict")
+FRONT_COLUMNS = (
+    "Individual",
+    "Validation score",
+    "Seeds",
+    "Trained parameters",
+    "Share",
+    "One training",
+    "Adapter, bytes",
+)
 LINEAGE_COLUMNS = ("Individual", "Generation", "Made by", "Parents", "Fold", "Seeds", "Score")
 BASE_RATE_FACT = "base learning rate"
 
@@ -111,6 +120,31 @@ def finalist_rows(data: ReportData) -> list[tuple[str, ...]]:
 
 def _verdict(in_contention: bool) -> str:
     return "may be as good" if in_contention else "worse than the leader"
+
+
+def front_rows(data: ReportData) -> list[tuple[str, ...]]:
+    """One row per individual of the front, in the columns of `FRONT_COLUMNS`."""
+    if data.front is None:
+        return []
+    return [
+        (
+            f"{row['trial']} (knee)" if row["knee"] else str(row["trial"]),
+            numbers.score(row["score"]),
+            str(row["seeds"]),
+            numbers.count(row["trainable_parameters"]),
+            numbers.share(row["trained_share"]),
+            numbers.duration(row["seconds"]),
+            numbers.count(row["checkpoint_size"]),
+        )
+        for row in data.front.to_dict("records")
+    ]
+
+
+def knee_of(data: ReportData) -> int | None:
+    """The number of the individual at the knee of the front, if the front is known."""
+    if data.front is None:
+        return None
+    return next((row["trial"] for row in data.front.to_dict("records") if row["knee"]), None)
 
 
 def lineage_rows(data: ReportData) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from .encode import encode_dataset, encode_images, encode_splits
 from .ensemble import BioTuneEnsemble
 from .final import FineTuner, FineTuneResult
 from .fitness import FitnessEvaluator, FitnessResult, StoppingRule
+from .front import Compromise
 from .history import history_of
 from .listener import SearchListener, TrialReport
 from .metrics import Metric, resolve_metric
@@ -22,6 +23,7 @@ __all__ = [
     "BioTuneEnsemble",
     "Budget",
     "BudgetPlan",
+    "Compromise",
     "DataSplits",
     "EncodedSplit",
     "FineTuneResult",

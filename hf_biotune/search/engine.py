@@ -47,6 +47,7 @@ from .identity import claim, identity_of
 from .kept import KeptAdapters
 from .listener import SearchListener, TrialReport
 from .metrics import resolve_metric
+from .objectives import Objectives
 from .phenotypes import Phenotypes, check_extra_genes_fit, neutral_genes, other_settings
 from .prefix_cache import PrefixCache
 from .result import SearchResult
@@ -84,8 +85,15 @@ class SearchEngine:
         pool = BaseModelPool(model_init, args.device)
         self._partition = partition(pool.model, blocks)
         check_extra_genes_fit(search.extra_genes, pool.model)
-        self._phenotypes = Phenotypes(
-            self._partition, search, pool.seeded_blocks(self._partition, search.seeds)
+        unsaved = pool.seeded_blocks(self._partition, search.seeds)
+        self._phenotypes = Phenotypes(self._partition, search, unsaved)
+        self._objectives = Objectives.of(
+            self._metric,
+            search.objectives[1:],
+            pool.model,
+            self._partition,
+            search.always_train,
+            unsaved,
         )
         self._identity = identity_of(
             pool.restore(0), self._partition, train, validation, args, search
@@ -115,7 +123,7 @@ class SearchEngine:
         self._study = optuna.create_study(
             storage=storage,
             study_name=study_name,
-            direction="maximize" if self._metric.greater_is_better else "minimize",
+            directions=self._objectives.directions,
             load_if_exists=True,
         )
         claim(self._study, self._identity)
@@ -124,7 +132,13 @@ class SearchEngine:
         self._fail_orphans()
         self._kept = self._keep_in(_adapter_store(storage, self._evaluator.args))
         self._scorer = Scorer(
-            self._study, self._evaluator, self._folds, self._search, self._listener, self._kept
+            self._study,
+            self._evaluator,
+            self._folds,
+            self._search,
+            self._listener,
+            self._kept,
+            self._objectives,
         )
 
     def _keep_in(self, store: AdapterStore) -> KeptAdapters:
@@ -163,7 +177,11 @@ class SearchEngine:
         self._starts = dict(list(self._seeded_individuals().items())[:size])
         scheme = Scheme(size, n_elites, len(self._folds))
         self._study.sampler = sampler_of(
-            self._search, scheme, self._partition.names, list(self._starts.values())
+            self._search,
+            scheme,
+            self._partition.names,
+            list(self._starts.values()),
+            self._objectives.of_blocks,
         )
         self._spending = Spending(
             self._search, scheme, len(self._partition), self._evaluator.epochs
@@ -257,7 +275,8 @@ class SearchEngine:
         if fitness.was_halved:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
-            self._study.tell(trial, fitness.score)
+            values = self._objectives.values_of(fitness, list(config.lr_multipliers))
+            self._study.tell(trial, values)
             self._kept.prune()
         self._report(trial.number)
 
@@ -313,6 +332,8 @@ class SearchEngine:
             study=self._study,
             history=history_of(self._study, self._partition),
             partition=self._partition,
+            objectives=self._objectives,
+            phenotypes=self._phenotypes,
             execution=self._evaluator.execution,
             model_init=self._model_init,
             kept=self._kept,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -23,10 +24,13 @@ from .ensemble import BioTuneEnsemble, EnsembleMember
 from .execution import Execution
 from .finalists import Finalist
 from .fitness import SeedRun
+from .front import Compromise, best_under, individuals_of, pareto_front
 from .history import fitness_of, was_trained
 from .importances import block_importances
 from .kept import KeptAdapters
 from .lineage import lineage_of
+from .objectives import PARAMETERS, Objectives
+from .phenotypes import Phenotypes
 from .prefix_cache import CacheStatistics
 
 
@@ -43,6 +47,8 @@ class SearchResult:
         study: the Optuna study, for its own plots and dashboard.
         history: one row per individual; see [`history_of`].
         partition: the blocks of the model.
+        objectives: the metric, and what was minimised besides.
+        phenotypes: decodes genotypes as the search did.
         execution: how every training was computed: memory layout, precision, optimizer kernel.
         model_init: made the base model of every training.
         kept: the weights of the best individuals.
@@ -61,6 +67,8 @@ class SearchResult:
     study: optuna.Study = field(repr=False)
     history: pd.DataFrame = field(repr=False)
     partition: Partition = field(repr=False)
+    objectives: Objectives = field(repr=False)
+    phenotypes: Phenotypes = field(repr=False)
     execution: Execution
     model_init: Callable[[], nn.Module] = field(repr=False)
     kept: KeptAdapters = field(repr=False)
@@ -134,6 +142,74 @@ class SearchResult:
                 )
                 for individual, run in zip(individuals, runs, strict=True)
             ],
+        )
+
+    @cached_property
+    def pareto_front(self) -> pd.DataFrame:
+        """The individuals than which no other has a better score and costs no more.
+
+        One row an individual, the cheapest first. Columns: `trial`, `score`, `seeds` (how many the
+        score is the mean of), `trainable_parameters`, `trained_share`, `seconds` (of one training),
+        `checkpoint_size`, `blocks`, and `knee`, true for one of them. A search for a score alone
+        has a front too, of score and trained parameters; it was just not looked for.
+
+        Most scores are of one seed, and the best of many is lucky: those of the finalists, which
+        have more, are the ones to trust.
+        """
+        costs = self.objectives.costs or (PARAMETERS,)
+        return pareto_front(
+            self.individuals, costs, greater_is_better=self.objectives.metric.greater_is_better
+        )
+
+    @property
+    def knee(self) -> Compromise:
+        """The individual of the front that is farthest from the chord between its ends."""
+        return self._compromise(self.pareto_front[self.pareto_front["knee"]].iloc[0])
+
+    def best_under(self, **limits: float) -> Compromise:
+        """The best score within limits of what it costs.
+
+        Args:
+            limits: `trainable_parameters`, `seconds` (of one training) or `checkpoint_size`
+                (bytes): a share below 1 of what training every block costs, or a number.
+
+        Raises:
+            ConfigError: an unknown limit, or nobody is within them.
+
+        Example:
+            ```python
+            result.best_under(trainable_parameters=0.10).config
+            ```
+        """
+        individuals = self.individuals
+        every = individuals["blocks"].map(len) == len(self.partition)
+        row = best_under(
+            individuals,
+            limits,
+            self.objectives,
+            seconds_of_all=float(individuals["seconds"][every].mean()),
+        )
+        return self._compromise(individuals.iloc[row])
+
+    @cached_property
+    def individuals(self) -> pd.DataFrame:
+        """Who was trained to the end, with scores and costs; see [`individuals_of`]."""
+        # Scores on all data can't be compared with those on a fold.
+        one_fold = self.history["fold"].nunique() == 1
+        confirmed = {f.trial: f.fitness for f in self.finalists} if one_fold else {}
+        return individuals_of(self.study, self.objectives, confirmed)
+
+    def _compromise(self, row: pd.Series[Any]) -> Compromise:
+        trial = self.study.get_trials(deepcopy=False)[int(row["trial"])]
+        genotype = self.phenotypes.genotype_of(trial)
+        return Compromise(
+            trial=trial.number,
+            config=self.phenotypes.config_of(genotype),
+            genotype=genotype,
+            score=float(row["score"]),
+            trainable_parameters=int(row["trainable_parameters"]),
+            seconds=float(row["seconds"]),
+            checkpoint_size=int(row["checkpoint_size"]),
         )
 
     def block_importances(self, evaluator: str = "fanova") -> pd.Series[float]:

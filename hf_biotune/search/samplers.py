@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -31,6 +31,7 @@ _OF_OPTUNA: dict[str, Callable[[int, int], BaseSampler]] = {
 SAMPLERS = (BIOTUNE, *_OF_OPTUNA)
 # What a sampler needs beside Optuna: a package, which is also the name of our extra.
 _EXTRAS = {"cmaes": "cmaes"}
+_FOR_ONE_OBJECTIVE = ("cmaes",)
 
 
 def check_sampler(sampler: Any) -> None:
@@ -53,8 +54,29 @@ def check_sampler(sampler: Any) -> None:
         )
 
 
+def check_objectives_fit(sampler: Any, objectives: Sequence[str]) -> None:
+    """Check that a sampler can search for so many objectives.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    if len(objectives) < 2:
+        return
+    if sampler in _FOR_ONE_OBJECTIVE or isinstance(sampler, optuna.samplers.CmaEsSampler):
+        several = [name for name in SAMPLERS if name not in _FOR_ONE_OBJECTIVE]
+        name = sampler if isinstance(sampler, str) else type(sampler).__name__
+        raise ConfigError(
+            f"sampler {name!r} searches for one objective, but objectives has {len(objectives)}: "
+            f"{', '.join(objectives)}; those that can are {', '.join(several)}"
+        )
+
+
 def sampler_of(
-    search: SearchConfig, scheme: Scheme, block_names: Sequence[str], first: Sequence[Genotype]
+    search: SearchConfig,
+    scheme: Scheme,
+    block_names: Sequence[str],
+    first: Sequence[Genotype],
+    costs: Sequence[Mapping[str, float] | None] = (),
 ) -> BioTuneSampler | PlannedSampler:
     """The sampler of a search.
 
@@ -63,6 +85,7 @@ def sampler_of(
         scheme: the sizes of its generations.
         block_names: of the partition, in order.
         first: genotypes of the first individuals, whoever chooses the others.
+        costs: what each block adds to each objective after the first, as far as it is known.
     """
     if search.sampler == BIOTUNE:
         return BioTuneSampler(
@@ -74,6 +97,7 @@ def sampler_of(
             seed=search.seed,
             surrogate=search.surrogate,
             first=first,
+            costs=costs,
         )
     make: Callable[[int], BaseSampler] | BaseSampler
     if isinstance(search.sampler, BaseSampler):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, Trial
 
 from ..config import BioTuneConfig
-from ..evolution import Plan, plan_of
+from ..evolution import Plan, curve_of, plan_of, report_score
 from .fitness import EpochRecord, FitnessEvaluator, FitnessResult
 from .folds import Split
 from .halving import MINIMUM_PEERS, is_kept, rung_epoch
 from .history import (
+    MULTIPLIERS_KEY,
     REUSED_KEY,
     finished_trials,
     fitness_of,
@@ -22,6 +24,7 @@ from .history import (
 )
 from .kept import KeptAdapters
 from .listener import SearchListener
+from .objectives import Objectives
 from .phenotypes import other_settings, phenotype_key
 from .search_config import SearchConfig
 
@@ -36,6 +39,7 @@ class Scorer:
         search: seeds, halving, racing, reuse.
         listener: is told of every epoch.
         kept: keeps the weights of the best.
+        objectives: of the search.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Scorer:
         search: SearchConfig,
         listener: SearchListener,
         kept: KeptAdapters,
+        objectives: Objectives,
     ) -> None:
         self._study = study
         self._evaluator = evaluator
@@ -53,6 +58,7 @@ class Scorer:
         self._search = search
         self._listener = listener
         self._kept = kept
+        self._objectives = objectives
 
     def scored_before(self, plan: Plan, config: BioTuneConfig) -> FrozenTrial | None:
         """A finished trial of the same blocks and rates, to a quarter of a decade, and fold.
@@ -79,7 +85,7 @@ class Scorer:
         if fitness.was_halved:
             # So that the evolution knows after which epoch it was stopped.
             for epoch, record in enumerate(fitness.runs[0].curve, start=1):
-                trial.report(record.score, step=epoch)
+                report_score(trial, record.score, epoch)
         return fitness
 
     def train(self, trial: Trial, plan: Plan, config: BioTuneConfig) -> FitnessResult:
@@ -108,14 +114,17 @@ class Scorer:
         split = self._folds[plan.fold]
         rung = rung_epoch(self._evaluator.epochs)
         first = self._search.seeds[0]
+        started = time.perf_counter()
 
         def after_epoch(seed: int, curve: Sequence[EpochRecord]) -> bool:
             self._listener.on_epoch_end(seed, curve, self._evaluator.epochs)
             if seed == first:
-                trial.report(curve[-1].score, step=len(curve))
+                report_score(trial, curve[-1].score, len(curve))
             if not self._search.halving or seed != first or len(curve) != rung:
                 return True
-            peers = self._scores_at(rung, plan.fold, but=trial.number)
+            seconds = (time.perf_counter() - started) / len(curve)
+            own = self._costs(config.lr_multipliers, seconds)
+            peers = self._scores_at(rung, plan.fold, but=trial.number, at_most=own)
             return is_kept(curve[-1].score, peers, self._evaluator.metric)
 
         # Of a leader, a training that went worse than others' is kept too.
@@ -138,13 +147,32 @@ class Scorer:
             metric.is_better(fitness.score, other) for other in others
         )
 
-    def _scores_at(self, epoch: int, fold: int, but: int) -> list[float]:
-        """What finished trials of a fold had scored after so many epochs, each training once."""
+    def _scores_at(self, epoch: int, fold: int, but: int, at_most: Sequence[float]) -> list[float]:
+        """What finished trials of a fold had scored after so many epochs, each training once.
+
+        Of a search for several objectives, those that cost no more: a cheap individual need not
+        score as well as a dear one.
+        """
         return [
-            trial.intermediate_values[epoch]
+            curve[epoch]
             for trial in finished_trials(self._study)
             if trial.number != but
             and has_own_training(trial)
-            and epoch in trial.intermediate_values
+            and epoch in (curve := curve_of(trial))
             and plan_of(trial).fold == fold
+            and self._costs_no_more(trial, at_most)
+        ]
+
+    def _costs_no_more(self, trial: FrozenTrial, at_most: Sequence[float]) -> bool:
+        if not at_most:
+            return True
+        run = fitness_of(trial).runs[0]
+        costs = self._costs(trial.user_attrs[MULTIPLIERS_KEY], run.seconds / max(1, run.epochs))
+        return all(cost <= most for cost, most in zip(costs, at_most, strict=True))
+
+    def _costs(self, trained: Iterable[str], seconds_per_epoch: float) -> list[float]:
+        """What can be said of each cost at a rung; in place of seconds, those of an epoch."""
+        return [
+            seconds_per_epoch if cost is None else sum(cost[name] for name in trained)
+            for cost in self._objectives.of_blocks
         ]

@@ -9,10 +9,12 @@ from ..exceptions import ConfigError
 from ..extra_genes import checked_extra_genes
 from .budget import Budget
 from .folds import n_folds
-from .samplers import BIOTUNE, check_sampler
+from .objectives import checked_objectives
+from .samplers import BIOTUNE, check_objectives_fit, check_sampler
 
 # The seeds of the published experiments.
 PAPER_SEEDS = (684, 559, 629)
+DEFAULT_METRIC = "macro_accuracy"
 # Those of `Execution`, without importing torch.
 MEMORY_LAYOUTS = ("auto", "contiguous", "channels_last")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -48,6 +50,11 @@ class SearchConfig:
             that takes the lead, and finalists that a paired test can't tell from the leader.
             Default: `True`.
         metric: see [`resolve_metric`]. Default: `"macro_accuracy"`.
+        objectives: for a search that also minimises what a training costs: the name of the metric,
+            then one or more of `"trainable_parameters"`, `"seconds"` (measured, of one training)
+            and `"checkpoint_size"` (bytes of the adapter's tensors). The result then has a front of
+            compromises, see `SearchResult.pareto_front`; its winner is, as ever, the best score
+            among the finalists. Default: none, `metric` alone.
         greater_is_better: for a metric object. Default: `True`.
         patience: epochs without improvement after which a training stops; `None` for never.
             Default: 3.
@@ -101,7 +108,8 @@ class SearchConfig:
     n_finalists: int = 3
     keep_best: int = 5
     racing: bool = True
-    metric: Any = "macro_accuracy"
+    metric: Any = DEFAULT_METRIC
+    objectives: tuple[str, ...] = ()
     greater_is_better: bool = True
     patience: int | None = 3
     patience_from: float = 1 / 3
@@ -128,11 +136,15 @@ class SearchConfig:
         object.__setattr__(self, "seeds", tuple(self.seeds))
         object.__setattr__(self, "always_train", tuple(self.always_train))
         object.__setattr__(self, "extra_genes", checked_extra_genes(self.extra_genes))
+        objectives, metric = checked_objectives(self.objectives, self.metric, DEFAULT_METRIC)
+        object.__setattr__(self, "objectives", objectives)
+        object.__setattr__(self, "metric", metric)
         self._check_evolution()
         self._check_fitness()
 
     def _check_evolution(self) -> None:
         check_sampler(self.sampler)
+        check_objectives_fit(self.sampler, self.objectives)
         if self.n_elites is not None:
             _at_least("n_elites", self.n_elites, 1)
         if self.population_size is not None:

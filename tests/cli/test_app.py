@@ -156,6 +156,7 @@ def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
         (["--budget", "0"], "budget must be greater than 0"),
         (["--population-size", "2"], "population_size must be at least n_elites + 2 = 3, got 2"),
         (["--extra-gene", "momentum"], "extra_genes must be among base_lr, l2sp, norm_statistics"),
+        (["--objective", "accuracy", "--objective", "flops"], "among trainable_parameters, sec"),
         (["--sampler", "annealing"], "sampler must be one of biotune, random, tpe, cmaes, gp"),
         (["--metric", "auc"], "metric must be one of macro_accuracy, accuracy, f1, loss"),
         (["--train-fraction", "0"], "train_fraction"),

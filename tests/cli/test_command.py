@@ -71,12 +71,14 @@ def test_a_file_of_options_and_the_command_line_merge_and_are_saved(run, source,
     file.write_text(
         f"model: {source[1]}\ndataset: {source[3]}\noutput-dir: {out}\nepochs: 3\nbatch_size: 20\n"
         "population_size: 5\nbudget: 4\ncpu: true\nextra_gene: [base_lr]\nimage_size: null\n"
+        "objective: [accuracy, trainable_parameters]\n"
     )
     status, _, errors = run("search", "--config", file, "--epochs", 1, "--quiet")
     assert status == 0, errors
     saved = yaml.safe_load((out / "run.yaml").read_text())
     assert (saved["epochs"], saved["batch_size"], saved["cpu"]) == (1, 20, True)
     assert saved["extra_gene"] == ["base_lr"]
+    assert saved["objective"] == ["accuracy", "trainable_parameters"]
     assert saved["learning_rate"] == 1e-3
     assert not {"config", "image_size", *OUTPUT} & set(saved)
     line = (out / "reproduce.sh").read_text().splitlines()[1]
@@ -88,7 +90,9 @@ def test_a_file_of_options_and_the_command_line_merge_and_are_saved(run, source,
     assert status == 0, errors
     assert "going on after" in errors
     assert yaml.safe_load((out / "run.yaml").read_text()) == saved
-    assert json.loads(output)["config"] == str(out / "best_config.json")
+    document = json.loads(output)
+    assert document["config"] == str(out / "best_config.json")
+    assert sum(row["knee"] for row in document["front"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_search_for_two_objectives_extends_the_front(surrogate):
         return optuna._hypervolume.compute_hypervolume(points, np.array([1.0, 1.01]))
 
     assert volume(study.trials) > volume(study.trials[:6]) * 1.03
-    assert len(study.best_trials) >= 3
+    assert len(study.best_trials) >= 2
 
 
 def test_elites_are_of_the_front_and_not_only_the_best_scores():

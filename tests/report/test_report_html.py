@@ -327,13 +327,28 @@ def test_finalists_importances_and_lineage_are_shown_if_they_are_known(tmp_path)
         }
     )
     importances = pd.Series({"stage5": 0.7, "<b>": 0.3})
-    data = make_data(finalists=finalists, lineage=lineage, importances=importances)
+    front = pd.DataFrame(
+        {
+            "trial": [3, 29],
+            "score": [0.9, 0.96],
+            "seeds": [1, 3],
+            "trainable_parameters": [12_810, 2_332_632],
+            "trained_share": [0.0035, 0.6455],
+            "seconds": [31.0, 71.2],
+            "checkpoint_size": [51_240, 9_330_528],
+            "blocks": [["head"], ["stage5"]],
+            "knee": [True, False],
+        }
+    )
+    data = make_data(finalists=finalists, lineage=lineage, importances=importances, front=front)
     page = Page(write_report(tmp_path, data).read_text(encoding="utf-8"))
     assert ["29", "0.960 ± 0.025 (95 %, n = 3)", "2,332,632", "winner"] in page.rows
     assert ["3", "0.900 (n = 1)", "12,810", "worse than the leader"] in page.rows
     dash = "\N{EN DASH}"
     assert ["29", "", "2", "exploit", "0", "0", "684, 559, 629", "0.960"] in page.rows
     assert ["0", "", "0", "initial: linear probe", dash, "0", "684", "0.700"] in page.rows
+    assert ["3 (knee)", "0.900", "1", "12,810", "0.4 %", "31 s", "51,240"] in page.rows
+    assert ["29", "0.960", "3", "2,332,632", "64.5 %", "1 min 11 s", "9,330,528"] in page.rows
     assert (tmp_path / "importances.png").is_file()
     described = [a["aria-label"] for a in page.all("svg")]
     assert "How much each block matters for the score: stage5 70.0 %, <b> 30.0 %." in described

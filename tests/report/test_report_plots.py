@@ -14,6 +14,7 @@ from hf_biotune.report import (
     plot_evolution,
     plot_importances,
     plot_individuals,
+    plot_pareto,
 )
 from hf_biotune.report.plots.labels import label, labels
 from hf_biotune.report.plots.style import (
@@ -254,3 +255,11 @@ def test_importances_are_bars_in_the_order_given_of_at_most_twenty_blocks():
     axes = plot_importances(many).axes[0]
     assert len(axes.patches) == 20
     assert axes.get_xlabel() == "importance (10 further blocks are not shown)"
+
+
+def test_the_knee_of_the_front_is_marked_where_the_individual_is():
+    history = make_history(make_partition(), winner=WINNER)
+    axes = plot_pareto(history, True, "accuracy", knee=29).axes[0]
+    row = history[history.trial == 29].iloc[0]
+    assert artist(axes, "knee").get_offsets().tolist() == [[row.trained_parameters, row.score]]
+    assert "knee" not in gids(plot_pareto(history, True, "accuracy").axes[0])

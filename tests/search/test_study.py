@@ -12,6 +12,7 @@ from hf_biotune.evolution import plan_of
 from hf_biotune.exceptions import ConfigError, DataError, PartitionError, StudyMismatchError
 from hf_biotune.search import SearchListener, default_training_arguments
 from hf_biotune.search.finalists import confirmations
+from hf_biotune.search.fitness import FitnessEvaluator
 from hf_biotune.search.history import fitness_of, spent_trainings, was_trained
 from hf_biotune.search.scoring import Scorer
 
@@ -244,6 +245,27 @@ def test_folds_rotate_and_elites_are_scored_again(search):
     assert history.trainings.tolist() == pytest.approx([2 * 0.5] * len(history))
 
 
+def test_the_final_choice_is_among_few_by_the_whole_validation_set_with_all_seeds(
+    search, digits_validation, monkeypatch
+):
+    sizes, record = [], FitnessEvaluator._record
+
+    def recorded(evaluator, forward, validation, *rest):
+        sizes.append(len(validation))
+        return record(evaluator, forward, validation, *rest)
+
+    monkeypatch.setattr(FitnessEvaluator, "_record", recorded)
+    config = replace(SEARCH, fold_fraction=0.5, racing=False, halving=False, patience=None)
+    result = search(config, args=arguments(num_train_epochs=1))
+    whole = len(digits_validation)
+    confirmed = sum(len(finalist.fitness.runs) for finalist in result.finalists)
+    assert [len(finalist.fitness.runs) for finalist in result.finalists] == [2, 2]
+    assert sizes[-confirmed:] == [whole] * confirmed
+    assert set(sizes[:-confirmed]) == {whole // 2}
+    assert [fitness.trainings for fitness in confirmations(result.study)] == [1.0] * confirmed
+    assert result.best_score == max(f.fitness.score for f in result.finalists)
+
+
 def test_always_train_rules_out_a_frozen_block(search):
     result = search(replace(SEARCH, always_train=("head",)))
     assert result.history["multiplier:head"].notna().all()
@@ -331,7 +353,9 @@ def test_without_racing_individuals_get_one_seed_and_finalists_get_all(search):
 def test_what_was_halved_before_is_halved_again_at_no_cost(search):
     result = search(replace(SEARCH, generations=2))
     halved = next(t for t in result.study.trials if t.state == optuna.trial.TrialState.PRUNED)
-    scorer = Scorer(result.study, None, [], SEARCH, SearchListener(), result.kept)
+    scorer = Scorer(
+        result.study, None, [], SEARCH, SearchListener(), result.kept, result.objectives
+    )
     config = BioTuneConfig(lr_multipliers=halved.user_attrs["lr_multipliers"])
     assert scorer.scored_before(plan_of(halved), config).number == halved.number
     assert scorer.scored_before(replace(plan_of(halved), fold=1), config) is None

@@ -25,6 +25,7 @@ def plot_pareto(
     metric: str,
     comparison: pd.DataFrame | None = None,
     *,
+    knee: int | None = None,
     width: float = 8.0,
 ) -> Figure:
     """Draw validation score against the number of trained parameters.
@@ -36,6 +37,7 @@ def plot_pareto(
         metric: name of the score.
         comparison: as in [`ReportData`]; the mean validation score of each method is marked.
             Default: none.
+        knee: the number of the individual at which the front bends, which is marked. Default: none.
         width: of the figure, in inches.
 
     Returns:
@@ -57,6 +59,7 @@ def plot_pareto(
         sizes[front], scores[front], color=INK, linewidth=1.6, marker="o", markersize=4,
         drawstyle="steps-post", label="no other is as small and as good", gid="front",
     )  # fmt: skip
+    _mark_knee(axes, rows.loc[rows["trial"] == knee])
     if comparison is not None:
         _draw_methods(axes, comparison)
     direction = "higher" if greater_is_better else "lower"
@@ -110,6 +113,20 @@ def pareto_front(sizes: np.ndarray, scores: np.ndarray, greater_is_better: bool)
 
 def _is_wide(sizes: np.ndarray) -> bool:
     return bool(len(sizes)) and sizes.max() / sizes.min() > 100
+
+
+def _mark_knee(axes: Any, row: pd.DataFrame) -> None:
+    if not len(row):
+        return
+    place = float(row["trained_parameters"].iloc[0]), float(row["score"].iloc[0])
+    axes.scatter(
+        *place, s=120, marker="o", facecolors="none", edgecolors=INK, linewidths=1.2, zorder=4,
+        gid="knee",
+    )  # fmt: skip
+    axes.annotate(
+        "knee", place, xytext=(8, -8), textcoords="offset points", ha="left", va="top", size=SMALL,
+        color=INK,
+    )  # fmt: skip
 
 
 def _draw_methods(axes: Any, comparison: pd.DataFrame) -> None:

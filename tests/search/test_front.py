@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from hf_biotune.exceptions import ConfigError
+from hf_biotune.search.front import best_under, pareto_front
+from hf_biotune.search.metrics import METRICS
+from hf_biotune.search.objectives import Objectives
+
+#                      on the front                  dominated
+SCORES = [0.50, 0.80, 0.90, 0.92, 0.70, 0.80]
+PARAMETERS = [10, 20, 60, 100, 40, 25]
+
+
+def frame(scores=SCORES, parameters=PARAMETERS):
+    return pd.DataFrame(
+        {
+            "trial": range(len(scores)),
+            "score": scores,
+            "trainable_parameters": parameters,
+            "seconds": [p / 10 for p in parameters],
+            "checkpoint_size": [4 * p for p in parameters],
+        }
+    )
+
+
+def objectives(metric="accuracy"):
+    return Objectives(METRICS[metric], (), {"a": 40, "b": 60}, {"a": 160, "b": 240})
+
+
+def under(limits, individuals=None, seconds=10.0):
+    individuals = frame() if individuals is None else individuals
+    return best_under(individuals, limits, objectives(), seconds_of_all=seconds)
+
+
+def test_the_front_holds_whom_nobody_dominates_the_cheapest_first():
+    front = pareto_front(frame(), ["trainable_parameters"], greater_is_better=True)
+    assert front.trial.tolist() == [0, 1, 2, 3]
+    assert front.index.tolist() == [0, 1, 2, 3]
+
+
+def test_the_knee_is_farthest_from_the_chord():
+    front = pareto_front(frame(), ["trainable_parameters"], greater_is_better=True)
+    # From (10, .50) to (100, .92): at 20 the score is .26 of the range above the line.
+    assert front.trial[front.knee].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("scores", "parameters", "knee"),
+    [([0.7], [10], 0), ([0.5, 0.9], [10, 20], 1), ([0.9, 0.9], [20, 10], 1)],
+)
+def test_a_front_of_one_or_two_has_a_knee_too(scores, parameters, knee):
+    individuals = frame(scores, parameters)
+    front = pareto_front(individuals, ["trainable_parameters"], greater_is_better=True)
+    assert front.trial[front.knee].tolist() == [knee]
+
+
+def test_a_loss_is_better_when_smaller_and_a_training_that_diverged_is_the_worst():
+    individuals = frame([0.9, 0.5, math.inf], [10, 20, 5])
+    front = pareto_front(individuals, ["trainable_parameters"], greater_is_better=False)
+    assert front.trial.tolist() == [2, 0, 1]
+
+
+def test_with_three_objectives_the_cheapest_and_the_quickest_are_on_the_front():
+    individuals = frame()
+    individuals["seconds"] = [9.0, 8.0, 7.0, 6.0, 1.0, 8.5]
+    front = pareto_front(individuals, ["trainable_parameters", "seconds"], greater_is_better=True)
+    assert front.trial.tolist() == [0, 1, 4, 2, 3]
+    assert front.knee.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "trial"),
+    [
+        ({"trainable_parameters": 0.10}, 0),
+        ({"trainable_parameters": 0.25}, 1),
+        ({"trainable_parameters": 60}, 2),
+        ({"trainable_parameters": 60.0}, 2),
+        ({"seconds": 0.5}, 1),
+        ({"seconds": 6}, 2),
+        ({"checkpoint_size": 0.6}, 2),
+        ({"checkpoint_size": 240, "seconds": 2}, 1),
+        ({"checkpoint_size": 10_000}, 3),
+    ],
+)
+def test_the_best_under_a_limit_is_the_best_score_within_it(limits, trial):
+    assert under(limits) == trial
+
+
+def test_of_equal_scores_within_a_limit_the_smaller_one_is_chosen():
+    assert under({"trainable_parameters": 50}, frame([0.8, 0.8], [30, 20])) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({}, "a limit for at least one of trainable_parameters, seconds, checkpoint_size"),
+        ({"memory": 3}, "one of trainable_parameters, seconds, checkpoint_size, got 'memory'"),
+        ({"seconds": 0}, "seconds must be a number greater than 0, or a share below 1 .* got 0"),
+        ({"seconds": -0.5}, "greater than 0, .* got -0.5"),
+        ({"seconds": True}, "greater than 0, .* got True"),
+        ({"seconds": math.nan}, "greater than 0, .* got nan"),
+        (
+            {"trainable_parameters": 0.05},
+            "no individual .* is under trainable_parameters=0.05; the least there is: "
+            "trainable_parameters 10. Give a higher limit",
+        ),
+    ],
+)
+def test_a_limit_that_is_none_or_too_low_is_an_error(limits, message):
+    with pytest.raises(ConfigError, match=message):
+        under(limits)
+
+
+def test_a_share_of_seconds_needs_an_individual_that_trained_every_block():
+    with pytest.raises(ConfigError, match=r"seconds=0.5 is a share .* no individual trained every"):
+        under({"seconds": 0.5}, seconds=math.nan)
+    assert under({"seconds": 6}, seconds=math.nan) == 2
