@@ -114,6 +114,7 @@ def search(
     train_fraction: options.TrainFraction = 1.0,
     skip_bad_images: options.SkipBadImages = False,
     cpu: options.Cpu = False,
+    report_to: options.ReportTo = "none",
     seed: options.Seed = 0,
 ) -> None:
     """Find the blocks and rates; write best_config.json and history.csv."""
@@ -166,6 +167,7 @@ def train(
     train_fraction: options.TrainFraction = 1.0,
     skip_bad_images: options.SkipBadImages = False,
     cpu: options.Cpu = False,
+    report_to: options.ReportTo = "none",
     seed: options.Seed = 0,
 ) -> None:
     """Fine-tune with a configuration and save the adapter."""
@@ -229,6 +231,7 @@ def tune(
     train_fraction: options.TrainFraction = 1.0,
     skip_bad_images: options.SkipBadImages = False,
     cpu: options.Cpu = False,
+    report_to: options.ReportTo = "none",
     retrain: options.RetrainOption = options.Retrain.train,
     ensemble: options.Ensemble = 0,
     seed: options.Seed = 0,

@@ -76,6 +76,13 @@ Metric = Annotated[
     str,
     typer.Option(help="macro_accuracy, accuracy, f1 or loss.", rich_help_panel=_TRAINING),
 ]
+ReportTo = Annotated[
+    str,
+    typer.Option(
+        help="none, tensorboard, trackio or wandb: gets metrics of generations and trainings.",
+        rich_help_panel=_TRAINING,
+    ),
+]
 Cpu = Annotated[
     bool, typer.Option("--cpu/--no-cpu", help="Don't use a GPU.", rich_help_panel=_TRAINING)
 ]

@@ -98,6 +98,7 @@ class Run:
                 num_train_epochs=options["epochs"],
                 per_device_train_batch_size=options["batch_size"],
                 use_cpu=options["cpu"],
+                report_to=options.get("report_to", "none"),
             ),
             search=search,
             blocks=block_spec(options.get("blocks", "auto")),

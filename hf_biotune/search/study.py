@@ -17,9 +17,11 @@ from ..blocks import BlockSpec
 from .data import EncodedSplit
 from .engine import SearchEngine
 from .listener import SearchListener
+from .metrics import resolve_metric
 from .result import SearchResult
 from .search_config import SearchConfig
 from .storages import open_storage
+from .tracking import tracked
 
 STUDY_NAME = "hf_biotune"
 
@@ -42,7 +44,8 @@ def biotune_search(
         model_init: makes the pre-trained model, as for `Trainer`; its head may be new and random.
         train_dataset: samples to train on; see [`encode_images`] and [`encode_dataset`].
         eval_dataset: samples that individuals are scored on. Keep your test set away from here.
-        args: of each training: learning rate, epochs, batch size, schedule. With `output_dir` the
+        args: of each training: learning rate, epochs, batch size, schedule. What `report_to` names
+            gets the metrics of generations; see [`Trackers`]. With `output_dir` the
             search is kept in a journal file there. Default: [`default_training_arguments`], in
             memory.
         search: budget and scheme. Default: `SearchConfig()`.
@@ -63,9 +66,9 @@ def biotune_search(
         args = default_training_arguments()
         storage = storage or "memory"
     search = search or SearchConfig()
-    engine = SearchEngine(
-        model_init, train_dataset, eval_dataset, args, search, blocks, listener or SearchListener()
-    )
+    greater = resolve_metric(search.metric, search.greater_is_better).greater_is_better
+    told = tracked(listener or SearchListener(), args, greater)
+    engine = SearchEngine(model_init, train_dataset, eval_dataset, args, search, blocks, told)
     engine.open(open_storage(storage, args.output_dir), study_name)
     return engine.run()
 

@@ -59,6 +59,7 @@ def run(monkeypatch, capsys):
     def typed(*words, columns=200):
         monkeypatch.setattr("sys.argv", ["hf-biotune", *map(str, words)])
         monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.delenv("CI", raising=False)
         status = 0
         try:
             main()
