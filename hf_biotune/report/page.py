@@ -57,7 +57,7 @@ class IndividualRow:
 # Stands for an individual that the history doesn't hold.
 UNKNOWN = IndividualRow(-1, "", "", (), "none", "unknown")
 INDIVIDUAL_COLUMNS = (
-    "Generation", "Score", "± (seeds)", "Epochs", "Seconds", "Trained",
+    "Gen.", "Score", "± seeds", "Epochs", "Seconds", "Trained",
 )  # fmt: skip
 
 

@@ -94,5 +94,6 @@ def _x_label(metric: str, greater_is_better: bool | None, several: bool, width: 
     if greater_is_better is not None:
         notes.append(f"{'higher' if greater_is_better else 'lower'} is better")
     notes.append("point: one seed, bar: mean, line: 95 % interval" if several else "one seed each")
-    separator = "\n" if is_narrow(width) else " "
-    return f"{text}{separator}({'; '.join(notes)})"
+    if is_narrow(width):
+        return "\n".join([text, *notes])
+    return f"{text} ({'; '.join(notes)})"

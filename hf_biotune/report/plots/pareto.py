@@ -72,7 +72,7 @@ def plot_pareto(
     )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: numbers.short_count(x)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.1, y=0.12)
+    axes.margins(x=0.2 if is_narrow(width) else 0.1, y=0.14)
     axes.grid(axis="y")
     figure.legend(loc="outside upper left", ncols=1 if is_narrow(width) else 3)
     return figure
