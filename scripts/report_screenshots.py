@@ -59,6 +59,7 @@ def picture_of(browser: Any, address: str, width: int, is_dark: bool) -> Image.I
 
 
 def main() -> None:
+    """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path)
     parser.add_argument("--output", type=Path, default=Path("docs/assets"))
