@@ -68,6 +68,24 @@ def logits_of(output):
     return output if torch.is_tensor(output) else output["logits"]
 
 
+@pytest.mark.parametrize(
+    ("make", "shared", "own"),
+    [
+        (wrapped.resnet, "resnet.embedder.embedder.convolution", "classifier.1"),
+        (wrapped.bert, "bert.embeddings.word_embeddings", "classifier"),
+    ],
+)
+def test_blocks_that_no_member_changed_are_computed_once(make, shared, own, ensemble):
+    together = ensemble(make, n=2)
+    call(together, make)  # finds out how
+    calls = []
+    for name in (shared, own):
+        module = together.base_model.get_submodule(name)
+        module.register_forward_hook(lambda *_, name=name: calls.append(name))
+    call(together, make)
+    assert calls == [shared, own, own]
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_member_gives_the_logits_of_its_own_adapter_bit_for_bit(make, adapters, ensemble):
     together = ensemble(make)

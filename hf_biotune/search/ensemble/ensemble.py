@@ -19,6 +19,7 @@ from ..forward import Forward
 from ..task import predict
 from .files import EnsembleFiles
 from .members import EnsembleMember, MemberWeights
+from .trunk import SharedTrunk
 
 # What transformers' pipelines ask a model for.
 _OF_THE_BASE_MODEL = ("config", "device", "dtype", "can_generate", "input_modalities")
@@ -28,7 +29,8 @@ class BioTuneEnsemble(EnsembleFiles):
     """Several fine-tunings of one base model, as one classifier.
 
     It gives the mean of its members' probabilities. In memory are the base model, once, and what
-    each member changed of it. It is for inference: always in eval mode, and nothing is trained.
+    each member changed of it; the first blocks, which no member changed, are computed once for all
+    of them. It is for inference: always in eval mode, and nothing is trained.
 
     Its output is like that of the base model, so that it takes a classifier's place. Its logits are
     the logarithms of the mean probabilities: `softmax` gives these back.
@@ -55,6 +57,7 @@ class BioTuneEnsemble(EnsembleFiles):
         super().__init__(base_model, members)
         base_model.requires_grad_(False)
         self.weights = nn.ModuleList(MemberWeights(base_model, m.tensors) for m in members)
+        self._trunk = SharedTrunk(base_model, members)
         self.eval()
 
     def get_base_model(self) -> nn.Module:
@@ -115,7 +118,8 @@ class BioTuneEnsemble(EnsembleFiles):
         """
         names = inspect.signature(self.base_model.forward).parameters
         inputs = {**dict(zip(names, args, strict=False)), **kwargs}
-        return torch.stack([self._logits_of(number, inputs) for number in range(len(self.members))])
+        logits = self._trunk.logits(lambda number: self._logits_of(number, inputs), inputs)
+        return torch.stack(logits)
 
     def _logits_of(self, number: int, inputs: Mapping[str, Any]) -> torch.Tensor:
         weights = cast(MemberWeights, self.weights[number])
