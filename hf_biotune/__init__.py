@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from .model import BioTuneModel as BioTuneModel
     from .model import get_biotune_model as get_biotune_model
     from .optim import parameter_groups as parameter_groups
+    from .report import plot_blocks as plot_blocks
+    from .report import plot_comparison as plot_comparison
+    from .report import plot_evolution as plot_evolution
+    from .report import plot_importances as plot_importances
+    from .report import plot_pareto as plot_pareto
     from .search import BioTuneEnsemble as BioTuneEnsemble
     from .search import SearchConfig as SearchConfig
     from .search import SearchResult as SearchResult
@@ -50,6 +55,11 @@ _HOME = {
     "get_biotune_model": "model",
     "parameter_groups": "optim",
     "partition": "blocks",
+    "plot_blocks": "report",
+    "plot_comparison": "report",
+    "plot_evolution": "report",
+    "plot_importances": "report",
+    "plot_pareto": "report",
     "rank_backbones": "contest",
 }
 

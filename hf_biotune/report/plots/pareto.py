@@ -141,7 +141,8 @@ def _draw_methods(axes: Any, comparison: pd.DataFrame) -> None:
             linewidths=1.2, zorder=3,
         )  # fmt: skip
         axes.annotate(
-            label(record["method"]), place, xytext=(0, 7), textcoords="offset points", ha="center",
-            va="bottom", size=BODY if own else SMALL, color=INK if own else MUTED,
+            label(record["method"]), place, xytext=(0, 7 if own else -7),
+            textcoords="offset points", ha="center", va="bottom" if own else "top",
+            size=BODY if own else SMALL, color=INK if own else MUTED,
             weight="bold" if own else "normal",
         )  # fmt: skip
