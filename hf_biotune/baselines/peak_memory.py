@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 from pathlib import Path
 from types import TracebackType
@@ -50,11 +52,22 @@ class PeakMemory:
 
 
 def _reset() -> bool:
+    if not _CLEAR.exists():
+        return False
+    _give_back_what_is_free()
     try:
         _CLEAR.write_text(_RESET_PEAK)
-    except OSError:  # another system, or a sandbox that forbids it
+    except OSError:  # a sandbox that forbids it
         return False
     return _peak() is not None
+
+
+def _give_back_what_is_free() -> None:
+    """So that what an earlier training needed does not count for this one."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # the C library of GNU
+        trim(0)
 
 
 def _peak() -> int | None:

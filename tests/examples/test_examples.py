@@ -109,3 +109,15 @@ def test_plain_loop_runs_in_two_processes(tiny: Path, tmp_path: Path) -> None:
     output = run(tiny, tmp_path, *launcher, script, "--max-steps", "3")
     assert output.count("validation accuracy") == 1
     check_adapter(tiny, tmp_path, {"layer2": 0.5, "layer3": 1.0, "head": 2.0})
+
+
+def test_lora_and_biotune_stand_in_one_table(tiny: Path, tmp_path: Path) -> None:
+    script = str(EXAMPLES / "lora_against_biotune.py")
+    few = ("--epochs", "1", "--budget", "2", "--seeds", "1")
+    lines = run(tiny, tmp_path, sys.executable, script, *few).splitlines()
+    assert re.search(
+        r"^LoRA: rate x \d+, statistics train, rank (8|32), alpha", "\n".join(lines), re.M
+    )
+    rows = [line for line in lines if re.match(r"(LoRA|BioTune) .* MiB", line)]
+    assert [line.split()[0] for line in rows] == ["LoRA", "BioTune"]
+    assert (tmp_path / "search-biotune" / "study.journal").is_file()
