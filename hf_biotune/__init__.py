@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .search import SearchResult as SearchResult
     from .search import biotune_search as biotune_search
     from .trainer import biotune_trainer_kwargs as biotune_trainer_kwargs
+    from .trainer_search import BioTuneModelInit as BioTuneModelInit
 
 _HOME = {
     "Arena": "contest",
@@ -43,6 +44,7 @@ _HOME = {
     "BioTuneEnsemble": "search",
     "BioTuneError": "exceptions",
     "BioTuneModel": "model",
+    "BioTuneModelInit": "trainer_search",
     "BioTuneSampler": "evolution",
     "Block": "blocks",
     "Genotype": "genotype",

@@ -19,7 +19,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from hf_biotune import BioTuneModel
+from hf_biotune import BioTuneConfig, BioTuneModel
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ def run(tiny: Path, output: Path, *command: str) -> str:
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
@@ -121,3 +121,18 @@ def test_lora_and_biotune_stand_in_one_table(tiny: Path, tmp_path: Path) -> None
     rows = [line for line in lines if re.match(r"(LoRA|BioTune) .* MiB", line)]
     assert [line.split()[0] for line in rows] == ["LoRA", "BioTune"]
     assert (tmp_path / "search-biotune" / "study.journal").is_file()
+
+
+def test_the_search_of_trainer_finds_blocks_and_saves_the_winner(
+    tiny: Path, tmp_path: Path
+) -> None:
+    script = str(EXAMPLES / "trainer_hyperparameter_search.py")
+    sizes = ("--trials", "4", "--population-size", "3", "--max-steps", "2")
+    output = run(tiny, tmp_path, sys.executable, script, *sizes)
+    assert re.search(r"best trial: [0-3], validation accuracy [01]\.\d{3}", output)
+    assert re.search(r"test accuracy: [01]\.\d{3}", output)
+    rates = re.findall(r"^  (\w+): (?:frozen|learning rate x ([\d.]+))$", output, re.MULTILINE)
+    assert [name for name, _ in rates] == ["stem", *(f"layer{n}" for n in range(4)), "head"]
+    trained = {name: float(rate) for name, rate in rates if rate}
+    config = BioTuneConfig.from_pretrained(tmp_path)
+    assert {n: round(r, 2) for n, r in config.lr_multipliers.items()} == trained
