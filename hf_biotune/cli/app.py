@@ -117,7 +117,10 @@ def search(
     report_to: options.ReportTo = "none",
     seed: options.Seed = 0,
 ) -> None:
-    """Find the blocks and rates; write best_config.json and history.csv."""
+    """Find the blocks and rates, and keep their weights.
+
+    Writes best_config.json, history.csv, the report, and the adapters of the best.
+    """
     from hf_biotune.search import biotune_search
     from hf_biotune.tune import write_search, write_search_report
 
@@ -272,14 +275,23 @@ def tune(
 @app.command()
 def report(
     output_dir: Annotated[Path, typer.Argument(help="What `tune` or `search` wrote.")],
+    storage: options.Storage = None,
 ) -> None:
-    """Render the report of a run again, from what it was made of.
+    """Render the report of a run again, or of one that goes on.
 
-    Reads report.json; needs neither the model nor the data.
+    Of a finished run, from its report.json; that needs neither the model nor the data. Of a search
+    that has not ended, from its run.yaml and its study.
     """
     from hf_biotune.report import load_report_data, write_report
+    from hf_biotune.report.stored import STORED_NAME
 
-    page = write_report(output_dir, load_report_data(output_dir))
+    if (output_dir / STORED_NAME).exists():
+        data = load_report_data(output_dir)
+    else:
+        from .unfinished import data_of_run
+
+        data = data_of_run(output_dir, storage)
+    page = write_report(output_dir, data, keep=(output_dir / STORED_NAME).exists())
     output.line(f"Report: {page}")
     output.document({"report": page})
 
@@ -351,7 +363,7 @@ def rank_backbones(
     skip_bad_images: options.SkipBadImages = False,
     cpu: options.Cpu = False,
 ) -> None:
-    """Rank pre-trained models for a data set, without training: LogME."""
+    """Rank pre-trained models for a data set without training."""
     from dataclasses import asdict
 
     from hf_biotune.contest import rank_backbones as rank

@@ -19,7 +19,7 @@ from hf_biotune.exceptions import ConfigError
 from hf_biotune.passwords import without_password
 
 from .output import output
-from .run_file import read_run_file, write_run_file
+from .run_file import RUN_FILE, read_run_file, write_run_file
 
 _PANEL = "Output"
 
@@ -98,7 +98,7 @@ class CommandGroup(TyperGroup):
 
     _SHORTER = MappingProxyType(
         {
-            "install_completion": "Let this shell complete commands and options.",
+            "install_completion": "Let this shell complete commands.",
             "show_completion": "Print what that would install.",
         }
     )
@@ -140,16 +140,12 @@ def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
             raise ConfigError("--quiet and --verbose can't be used together; leave one of them out")
         from_file = common.get("config") is not None
         output.command_line = _spelled_out(context, options) if from_file else ""
+        name = context.info_name or ""
+        output.keep_options = lambda: _keep_first(options, name) if is_run else None
         with output.of_command(**{name: common[name] for name in _OUTPUT}):
-            try:
-                function(**options)
-            except KeyboardInterrupt:
-                # To go on with it.
-                if is_run and options["output_dir"].is_dir():
-                    write_run_file(options["output_dir"], options, context.info_name or "")
-                raise
+            function(**options)
             if is_run:
-                write_run_file(options["output_dir"], options, context.info_name or "")
+                write_run_file(options["output_dir"], options, name)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("context", keyword, annotation=typer.Context)]
@@ -161,6 +157,12 @@ def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {**hints, **added, "context": typer.Context}
     return command
+
+
+def _keep_first(options: Mapping[str, Any], command: str) -> None:
+    """Write the options before the run, to go on with it; those of an earlier run stay."""
+    if not (options["output_dir"] / RUN_FILE).exists():
+        write_run_file(options["output_dir"], options, command)
 
 
 def _has_output_dir(hints: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from enum import Enum
 from pathlib import Path
@@ -34,6 +34,8 @@ class Output:
         self.json = json
         self.quiet = self.verbose = self.debug = False
         self.command_line = ""
+        # Keeps the options of a run, as soon as they are known to be right.
+        self.keep_options: Callable[[], None] = lambda: None
         self._stdout: TextIO | None = None
         self._has_document = False
 

@@ -87,6 +87,7 @@ class Run:
         )
         encode = _encoded_texts if task == TEXT_TASK else _encoded_images
         model_init, data = encode(options, splits)
+        output.keep_options()
         return cls(
             options=dict(options),
             task=task,

@@ -76,6 +76,29 @@ def write_run_file(directory: Path, options: Mapping[str, Any], command: str) ->
     return path
 
 
+def options_of_run(directory: Path) -> dict[str, Any]:
+    """The options that a run in a directory was started with, and its command as `command`.
+
+    Raises:
+        ConfigError: there is no `run.yaml`, or it is not as runs write it.
+    """
+    import yaml
+
+    path = directory / RUN_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        options = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{str(directory)!r} holds neither the report.json of a finished run nor the "
+            f"{RUN_FILE} of one that goes on; give a directory that `tune` or `search` wrote"
+        ) from error
+    if not isinstance(options, dict) or not {"model", "dataset"} <= set(options):
+        raise ConfigError(f"{str(path)!r} names no model and data set; it is not as runs write it")
+    first = text.partition("\n")[0].removeprefix("# ")
+    return {**options, "command": first.replace(RUN_FILE, str(path))}
+
+
 def _unknown(
     key: str, known: Collection[str], command: str, others: Mapping[str, Collection[str]]
 ) -> str:

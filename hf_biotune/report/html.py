@@ -61,7 +61,7 @@ class _Figure:
     said: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_report(directory: str | os.PathLike[str], data: ReportData) -> Path:
+def write_report(directory: str | os.PathLike[str], data: ReportData, *, keep: bool = True) -> Path:
     """Write `report.html` and the figures that exist, as PNG, into a directory.
 
     What they were made of is kept as `report.json`, for [`load_report_data`].
@@ -69,6 +69,7 @@ def write_report(directory: str | os.PathLike[str], data: ReportData) -> Path:
     Args:
         directory: made if it does not exist; files of an earlier report are replaced or removed.
         data: what to report.
+        keep: whether `report.json` is written. Default: `True`.
 
     Returns:
         The path of `report.html`.
@@ -81,7 +82,8 @@ def write_report(directory: str | os.PathLike[str], data: ReportData) -> Path:
         if name not in figures:
             # A figure of an earlier report must not pass for one of this report.
             (directory / f"{name}.png").unlink(missing_ok=True)
-    save_report_data(directory, data)
+    if keep:
+        save_report_data(directory, data)
     path = directory / "report.html"
     path.write_text(_render(data, drawn), encoding="utf-8")
     return path

@@ -227,4 +227,30 @@ def test_a_report_is_rendered_again_without_model_and_data(run, tmp_path):
 def test_a_directory_without_a_run_has_no_report(run, tmp_path):
     status, _, errors = run("report", tmp_path)
     assert status == 2
-    assert "give a directory that `tune` wrote" in errors
+    assert "give a directory that `tune` or `search` wrote" in errors
+
+
+def test_a_search_that_goes_on_has_a_report_too(run, source, tmp_path, monkeypatch):
+    """Its options are kept before the first training, and its study is read."""
+    run("search", *source, "--output-dir", tmp_path, *TINY)
+    finished = (tmp_path / "report.html").read_text()
+    for name in ("report.json", "report.html"):
+        (tmp_path / name).unlink()
+    status, _, errors = run("report", tmp_path)
+    assert status == 0, errors
+    page = (tmp_path / "report.html").read_text()
+    assert "BioTune on digits (unfinished)" in page
+    assert f"hf-biotune search --config {tmp_path / 'run.yaml'}" in page
+    assert page.count('<tr id="individual-') == finished.count('<tr id="individual-')
+    assert not (tmp_path / "report.json").exists()
+
+    def killed(*args, **kwargs):
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr("hf_biotune.search.biotune_search", killed)
+    other = tmp_path / "other"
+    assert run("search", *source, "--output-dir", other, *TINY)[0] == 1
+    assert yaml.safe_load((other / "run.yaml").read_text())["model"] == str(source[1])
+    status, _, errors = run("report", other)
+    assert status == 2
+    assert "there is no study at" in errors
