@@ -42,6 +42,8 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "surgical": ("surgical", "Surgical"),
     "subtuning": ("subtuning", "SubTuning"),
     "spectrum": ("spectrum", "Spectrum"),
+    "top-tuning": ("feature_methods", "TopTuning"),
+    "evolved-features": ("feature_methods", "EvolvedFeatures"),
     "random-search": ("searched", "RandomSearch"),
     "biotune": ("searched", "BioTune"),
     "biotune-ensemble": ("ensemble", "EnsembleOfBest"),

@@ -48,6 +48,11 @@ class FeatureSelection:
     scaler: StandardScaler = field(repr=False)
     head: Ridge = field(repr=False)
 
+    @property
+    def n_features(self) -> int:
+        """How many features the head sees."""
+        return int(self.mask.sum())
+
     def decision(self, features: ArrayLike) -> FloatArray:
         """A score of each class, the largest is the prediction. Shape: (n, classes)."""
         scaled = self.scaler.transform(np.asarray(features, dtype=float))

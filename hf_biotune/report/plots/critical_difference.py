@@ -13,7 +13,7 @@ from .labels import label
 from .style import BODY, FAINT, INK, MUTED, SMALL, new_figure, styled, text_width
 
 _LINE, _CLIQUE_STEP, _MARGIN = 0.26, 0.08, 0.12
-_LONGEST = 34
+_LONGEST = 30
 
 
 @styled
@@ -86,7 +86,7 @@ def _label(name: str, rank: float, is_left: bool) -> str:
 def _widest(names: Sequence[str]) -> float:
     """Inches of the longest title with its rank; bold ones are wider than they are measured."""
     widths = [text_width(_label(name, 1.0, True), BODY) for name in names]
-    return 1.12 * max(widths, default=0.0) + _MARGIN
+    return 1.2 * max(widths, default=0.0) + _MARGIN
 
 
 @dataclass(frozen=True)
