@@ -353,6 +353,7 @@ def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) 
     )
     packages = ("hf-biotune", "torch", "transformers", "peft", "optuna", "timm")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    cache = result.cache_statistics
     return {
         "budget": "none" if search.budget is None else str(search.budget),
         "spent": f"{result.trainings:.1f} full trainings, {result.seconds:.0f} s",
@@ -368,6 +369,7 @@ def _facts(result: SearchResult, args: TrainingArguments, search: SearchConfig) 
         "training seeds": ", ".join(map(str, search.seeds)),
         "seed of the evolution": str(search.seed),
         "device": str(args.device),
+        **({"prefix cache": str(cache)} if cache is not None and cache.share else {}),
         "computed": f"{result.execution}; final trainings {precision_of(args)}",
         "versions": f"Python {platform.python_version()}, {versions}",
     }

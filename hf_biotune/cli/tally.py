@@ -46,11 +46,13 @@ class Tally:
         )
 
     def __str__(self) -> str:
-        return f"{sum(self.states.values())} individuals: {_counted(self.states)}"
+        cached = self.newest.cached_share if self.newest else None
+        cache = "" if cached is None else f"; {cached:.0%} of all samples from the prefix cache"
+        return f"{sum(self.states.values())} individuals: {_counted(self.states)}{cache}"
 
 
 def _counted(states: Counter[str]) -> str:
-    words = {"pruned": "stopped early", "reused": "known already, for nothing"}
+    words = {"pruned": "stopped early", "reused": "reused at no cost"}
     return ", ".join(f"{count} {words.get(state, state)}" for state, count in states.items())
 
 

@@ -299,6 +299,7 @@ class SearchEngine:
                 trainings=spent_trainings(trials),
                 seconds=sum(own_seconds(t) for t in trials),
                 share_spent=min(1.0, self._spending.share_spent(trials)),
+                cached_share=None if self._cache is None else self._cache.statistics.share,
             )
         )
 

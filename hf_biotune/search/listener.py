@@ -31,6 +31,8 @@ class TrialReport:
         trainings: spent so far, in units of a full training.
         seconds: spent so far.
         share_spent: of the budget, in [0, 1].
+        cached_share: of the samples of this process so far, those whose frozen prefix came from the
+            prefix cache, in [0, 1]; `None` if there is no cache.
     """
 
     number: int
@@ -44,6 +46,7 @@ class TrialReport:
     trainings: float
     seconds: float
     share_spent: float
+    cached_share: float | None = None
 
 
 class SearchListener:

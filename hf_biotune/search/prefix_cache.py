@@ -69,6 +69,11 @@ class CacheStatistics:
     seconds_saved: float = 0.0
     why_not: str = ""
 
+    @property
+    def share(self) -> float:
+        """Of the samples that came from it, in [0, 1]; 0 if there was none yet."""
+        return self.hits / max(1, self.hits + self.misses)
+
     def __str__(self) -> str:
         total = self.hits + self.misses
         text = (

@@ -43,7 +43,8 @@ class Trackers(SearchListener):
     Metrics, at the generation as the step: `search/best_score` and `search/median_score` (of the
     generation, pruned individuals left out), `search/best_score_so_far`, `search/complete`,
     `search/pruned`, `search/reused` (individuals), and what the search spent until then:
-    `search/trainings`, `search/seconds`, `search/share_spent`.
+    `search/trainings`, `search/seconds`, `search/share_spent`; with a prefix cache
+    `search/cached_share`.
 
     Args:
         trackers: of Accelerate, started.
@@ -81,6 +82,8 @@ class Trackers(SearchListener):
             "share_spent": newest.share_spent,
             **{state: states[state] for state in ("complete", "pruned", "reused")},
         }
+        if newest.cached_share is not None:
+            values["cached_share"] = newest.cached_share
         if scores:
             values["best_score"] = self._best(scores)
             values["median_score"] = statistics.median(scores)

@@ -25,7 +25,7 @@ BEST = {"stem": 0.2, "stage1": 1.0, "head": 8.0}
 
 def told(number, generation=0, state="complete", score=0.8, share=0.25):
     return TrialReport(
-        number, generation, "initial", state, score, {"head": 1.0}, 0.9, BEST, 5.0, 30.0, share
+        number, generation, "initial", state, score, {"head": 1.0}, 0.9, BEST, 5.0, 30.0, share, 0.5
     )
 
 
@@ -61,7 +61,10 @@ def test_a_log_has_a_line_for_every_individual():
         "1:30 left"
     )
     assert len([line for line in lines if line.startswith("[")]) == 4
-    assert lines[-1] == ("4 individuals: 2 complete, 1 stopped early, 1 known already, for nothing")
+    assert lines[-1] == (
+        "4 individuals: 2 complete, 1 stopped early, 1 reused at no cost; 50% of all samples from "
+        "the prefix cache"
+    )
 
 
 def test_ci_has_a_line_for_every_generation():
@@ -69,7 +72,7 @@ def test_ci_has_a_line_for_every_generation():
     assert lines[4:6] == [
         "generation 0: 2 individuals (1 complete, 1 stopped early), median 0.8000, best so far "
         "0.9000; 50% of the budget, -.=.....#",
-        "generation 1: 2 individuals (1 known already, for nothing, 1 complete), median 0.8000, "
+        "generation 1: 2 individuals (1 reused at no cost, 1 complete), median 0.8000, "
         "best so far 0.9000; 100% of the budget, -.=.....#",
     ]
     assert len(lines) == 7
