@@ -7,11 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
+from ..evolution import on_front
 from ..exceptions import CheckpointError, ConfigError
 from ..model import BioTuneModel
 from .adapter_store import AdapterStore, TrainedRun
@@ -27,7 +29,8 @@ class KeptAdapters:
     """The weights of a search's best individuals, as adapters.
 
     Kept are all trainings of the best individuals of each fold that were trained to their end;
-    when a better one comes, the worst of them goes. Which these are is read from the study.
+    when a better one comes, the worst of them goes. Which these are is read from the study. In a
+    search for several objectives those on the front are kept as well.
 
     Args:
         study: what was trained.
@@ -71,8 +74,10 @@ class KeptAdapters:
         if not self._search.keep_best:
             return RunKeeper()
         least = None
-        # The mean over several seeds can be good though that of one is not.
-        if fold is not None and self._search.seeds_per_individual == 1:
+        # The mean over several seeds can be good though that of one is not, and what is cheap may
+        # be on the front.
+        ranked_by_score = self._search.seeds_per_individual == 1 and not self._search.objectives
+        if fold is not None and ranked_by_score:
             trained = trained_by_fold(self._study).get(fold, [])
             ranked = distinct_best(trained, self._metric)
             if len(ranked) >= self._number:
@@ -109,10 +114,22 @@ class KeptAdapters:
             trial.number
             for trial in finalist_trials(self._study, self._metric, n_finalists, self._n_starts)
         }
+        for trained in trained_by_fold(self._study).values():
+            best |= self._on_front(trained)
         trials = self._study.get_trials(deepcopy=False)
         in_training = {t.number for t in trials if t.state == TrialState.RUNNING}
         for trial in self._store.trials() - best - in_training:
             self._store.remove(trial)
+
+    def _on_front(self, trained: Sequence[FrozenTrial]) -> set[int]:
+        """The numbers of those that nobody dominates; nobody's in a search for a score alone."""
+        if not self._search.objectives:
+            return set()
+        losses = np.array([trial.values for trial in trained])
+        if self._metric.greater_is_better:
+            losses[:, 0] *= -1.0
+        front = on_front(losses)
+        return {trial.number for trial, is_on in zip(trained, front, strict=True) if is_on}
 
     def best(self, n: int, finalists: Sequence[Finalist]) -> list[FrozenTrial]:
         """The best individuals, with distinct blocks and rates.

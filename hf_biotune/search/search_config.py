@@ -40,8 +40,8 @@ class SearchConfig:
             fold g modulo ceil(1 / fold_fraction). Default: 1, everything.
         keep_best: how many of the best individuals' weights are kept, as adapters in the
             directory `adapters` under `output_dir` (in memory, if the study is in memory): of the
-            best epoch, with every seed. The finalists' are always among them. With folds, as many
-            of each. 0 keeps none. Default: 5.
+            best epoch, with every seed. The finalists' are always among them, and with `objectives`
+            those of whoever is on the front. With folds, as many of each. 0 keeps none. Default: 5.
         n_finalists: how many of the best are scored with further seeds on all data before the
             winner is chosen; 0 for none. A budget of less than 5 trainings for each pays for fewer,
             though for 2. They differ in their blocks or by a quarter of a decade in

@@ -3,13 +3,14 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 from safetensors import safe_open
 from small import small_resnet
 
 from hf_biotune import SearchConfig, biotune_search, get_biotune_model
-from hf_biotune.evolution import curve_of
+from hf_biotune.evolution import curve_of, on_front
 from hf_biotune.exceptions import ConfigError
 from hf_biotune.search import SearchListener, default_training_arguments
 from hf_biotune.search.history import fitness_of, was_trained
@@ -140,6 +141,17 @@ def test_the_knee_and_the_best_under_a_limit_come_with_their_configuration(resul
     trained = sum(result.partition[name].n_parameters for name in small.config.lr_multipliers)
     assert trained == small.trainable_parameters
     assert small.genotype.decode(result.partition) == small.config.lr_multipliers
+
+
+def test_the_weights_of_whoever_was_on_the_front_are_kept(result):
+    trained = [trial for trial in result.study.trials if was_trained(trial)]
+    points = np.array([[-trial.values[0], trial.values[1]] for trial in trained])
+    for trial, is_on in zip(trained, on_front(points), strict=True):
+        if is_on:
+            assert result.kept.holds(trial, result._run(trial, None))
+    smallest = min(trained, key=lambda trial: (trial.values[1], -trial.values[0]))
+    model = result.kept_model(smallest.number)
+    assert model.active_peft_config.lr_multipliers == smallest.user_attrs["lr_multipliers"]
 
 
 def test_the_checkpoint_size_is_that_of_the_adapters_tensors(result, tmp_path):
