@@ -16,6 +16,12 @@ from .problem import BATCH_NORM, Problem
 from .setting import Setting
 
 
+class ScatteredTraining(BlockTraining):
+    """Trains parameters that frozen ones lie between."""
+
+    freezes_whole_blocks = False
+
+
 class ChosenParameters(TrainedMethod):
     """Trains chosen parameters, and the head.
 
@@ -69,7 +75,7 @@ class ChosenParameters(TrainedMethod):
             norm_statistics=setting.norm_statistics,
             saved_blocks=[],
         )
-        return BlockTraining(config)
+        return ScatteredTraining(config)
 
 
 def parameters_outside_of_head(model: nn.Module, partition: Partition) -> Sequence[str]:

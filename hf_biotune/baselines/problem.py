@@ -25,6 +25,7 @@ from ..search import (
     biotune_search,
     resolve_metric,
 )
+from ..search.engine import prefix_cache
 from ..search.execution import Execution, precision_of
 from ..search.weights import BaseModelPool
 from ..tuner import blocks_of_module
@@ -87,6 +88,8 @@ class Problem:
             self.metric,
             StoppingRule(self.search.patience, self.search.patience_from),
             self.execution,
+            # Searches have one, and so their seconds can be compared with those of other methods.
+            prefix_cache(self.pool, self.search, args),
         )
 
     def _extra_genes(self) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ class SearchEngine:
         self._identity = identity_of(
             pool.restore(0), self._partition, train, validation, args, search
         )
-        self._cache = _prefix_cache(pool, search, args)
+        self._cache = prefix_cache(pool, search, args)
         self._evaluator = FitnessEvaluator(
             pool,
             train,
@@ -345,9 +345,16 @@ class SearchEngine:
         )
 
 
-def _prefix_cache(
+def prefix_cache(
     pool: BaseModelPool, search: SearchConfig, args: TrainingArguments
 ) -> PrefixCache | None:
+    """The cache that a search asks for.
+
+    Args:
+        pool: the base model.
+        search: whether there is one, and its memory.
+        args: where a file goes for what does not fit.
+    """
     if not search.prefix_cache:
         return None
     gibibytes = search.prefix_cache_memory

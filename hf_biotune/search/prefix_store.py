@@ -263,6 +263,8 @@ class PrefixStore:
         return True
 
     def _disk_limit(self) -> int:
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
         if self.disk is None:
             place = self.directory or Path(tempfile.gettempdir())
             self.disk = int(shutil.disk_usage(place).free * SHARE_OF_DISK)

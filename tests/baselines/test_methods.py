@@ -20,6 +20,7 @@ from hf_biotune.baselines import (
     run_method,
 )
 from hf_biotune.exceptions import ConfigError
+from hf_biotune.search import SearchConfig
 from hf_biotune.search.fitness import RunKeeper
 from hf_biotune.search.forward import Forward
 from hf_biotune.search.task import predict
@@ -98,6 +99,18 @@ def test_a_final_run_tests_the_best_epoch_and_repeats_itself(make, name, options
     assert torch.equal(run.test_logits, keeper.logits)
     assert run.validation_score == fitness.score
     assert run.test_score == problem.metric.compute(run.test_logits, problem.data.test.labels)
+
+
+def test_frozen_first_blocks_are_computed_once_and_change_nothing():
+    results = {}
+    for is_cached in (True, False):
+        search = SearchConfig(patience=None, metric="accuracy", prefix_cache=is_cached)
+        problem = small_problem(search=search)
+        run = get_method("linear-probe").final_run(problem, Setting(), 0)
+        results[is_cached] = run, problem.evaluator.cache
+    assert torch.equal(results[True][0].test_logits, results[False][0].test_logits)
+    assert results[True][1].statistics.hits == 2 * (20 + 20)
+    assert results[False][1] is None
 
 
 def test_a_final_run_counts_what_was_trained_and_what_a_checkpoint_takes(resnet_problem):

@@ -132,8 +132,9 @@ def test_augmented_samples_are_not_cached_but_validation_samples_are(evaluator, 
     assert curves(result) == curves(expected)
 
 
-def test_without_memory_activations_are_kept_in_a_file(evaluator):
+def test_without_memory_activations_are_kept_in_a_file(evaluator, tmp_path):
     trainer = evaluator(memory=0)
+    trainer.cache.store.directory = tmp_path / "not" / "yet"
     result = trainer.evaluate(config(LATE), [1])
     statistics = trainer.cache.statistics
     assert statistics.memory_bytes == 0
