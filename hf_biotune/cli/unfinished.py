@@ -28,7 +28,7 @@ def data_of_run(output_dir: Path, storage: str | None) -> ReportData:
         model=Path(options["model"]).name,
         dataset=Path(options["dataset"]).name,
         command=options["command"],
-        metric=options.get("metric", "macro_accuracy"),
+        metric=[*options.get("objective", ()), options.get("metric", "macro_accuracy")][0],
         norm_statistics=options.get("norm_statistics", "train"),
         learning_rate=options.get("learning_rate"),
         storage=storage or options.get("storage"),

@@ -232,7 +232,8 @@ def test_a_directory_without_a_run_has_no_report(run, tmp_path):
 
 def test_a_search_that_goes_on_has_a_report_too(run, source, tmp_path, monkeypatch):
     """Its options are kept before the first training, and its study is read."""
-    run("search", *source, "--output-dir", tmp_path, *TINY)
+    for_two = ("--objective", "loss", "--objective", "checkpoint_size")
+    assert run("search", *source, "--output-dir", tmp_path, *TINY, *for_two)[0] == 0
     finished = (tmp_path / "report.html").read_text()
     for name in ("report.json", "report.html"):
         (tmp_path / name).unlink()
@@ -241,6 +242,7 @@ def test_a_search_that_goes_on_has_a_report_too(run, source, tmp_path, monkeypat
     page = (tmp_path / "report.html").read_text()
     assert "BioTune on digits (unfinished)" in page
     assert f"hf-biotune search --config {tmp_path / 'run.yaml'}" in page
+    assert "validation loss" in page
     assert page.count('<tr id="individual-') == finished.count('<tr id="individual-')
     assert not (tmp_path / "report.json").exists()
 

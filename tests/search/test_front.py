@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import math
 
+import optuna
 import pandas as pd
 import pytest
 
+from hf_biotune.evolution.plan import PLAN_KEY, Plan
 from hf_biotune.exceptions import ConfigError
-from hf_biotune.search.front import best_under, pareto_front
+from hf_biotune.search.fitness import FitnessResult, SeedRun
+from hf_biotune.search.front import best_under, individuals_of, pareto_front
+from hf_biotune.search.history import FITNESS_KEY, MULTIPLIERS_KEY
 from hf_biotune.search.metrics import METRICS
 from hf_biotune.search.objectives import Objectives
 
@@ -119,3 +123,40 @@ def test_a_share_of_seconds_needs_an_individual_that_trained_every_block():
     with pytest.raises(ConfigError, match=r"seconds=0.5 is a share .* no individual trained every"):
         under({"seconds": 0.5}, seconds=math.nan)
     assert under({"seconds": 6}, seconds=math.nan) == 2
+
+
+def add(study, score, blocks, fold):
+    number = len(study.trials)
+    plan = Plan(fold, fold, "offspring", (), number, (0.5, 0.5))
+    fitness = FitnessResult((SeedRun(1, (), score, 2.0),), 40, 1.0)
+    study.add_trial(
+        optuna.create_trial(
+            values=[score, 40.0],
+            user_attrs={
+                FITNESS_KEY: fitness.to_dict(),
+                MULTIPLIERS_KEY: dict.fromkeys(blocks, number + 1.0),
+            },
+            system_attrs={PLAN_KEY: plan.to_dict()},
+        )
+    )
+
+
+def test_individuals_are_those_of_one_fold_and_finalists_have_their_confirmed_score():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for score, blocks, fold in (
+        (0.9, "a", 0),
+        (0.95, "b", 0),
+        (0.5, "a", 1),
+        (0.6, "ab", 1),
+        (0.4, "b", 1),
+    ):
+        add(study, score, blocks, fold)
+    confirmed = FitnessResult((SeedRun(1, (), 0.5, 2.0), SeedRun(2, (), 0.9, 4.0)), 40, 1.0)
+    found = individuals_of(study, objectives(), {2: confirmed}).sort_values("trial")
+    assert found.trial.tolist() == [2, 3, 4]
+    assert found.score.tolist() == [0.7, 0.6, 0.4]
+    assert found.seeds.tolist() == [2, 1, 1]
+    assert found.seconds.tolist() == [3.0, 2.0, 2.0]
+    assert found.trainable_parameters.tolist() == [40, 100, 60]
+    assert found.checkpoint_size.tolist() == [160, 400, 240]
+    assert found.blocks.tolist() == [["a"], ["a", "b"], ["b"]]
