@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..exceptions import DataError
 from .plan import Plan
 from .scores import SCORE_NAMES
 from .statistics import BlockKey, Interval, Ranking, interval, paired_tests, ranking, split_means
-from .units import Ledger, Unit
+from .units import Ledger
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class MethodRecord:
 
     def scores(self, name: str) -> dict[BlockKey, float]:
         """One of the scores of every final model, `{(split, seed): score}`."""
-        return {key: float(run["scores"][name]) for key, run in self.runs.items()}
+        values = {key: run["scores"][name] for key, run in self.runs.items()}
+        # What has no number is `None` in a file.
+        return {key: math.nan if v is None else float(v) for key, v in values.items()}
 
     def interval(self, name: str) -> Interval:
         """Mean and interval of a score over splits and seeds; NaN without any run."""
@@ -225,12 +227,3 @@ def _record_from_dict(values: Mapping[str, Any]) -> MethodRecord:
         {(run["split"], run["seed"]): run for run in values["runs"]},
         values["n_wanted"],
     )
-
-
-def method_names(standings: Sequence[Standings]) -> list[str]:
-    """The methods that every one of some comparisons has a final model of, in order."""
-    common = set.intersection(*({r.name for r in each.fitting} for each in standings))
-    return [record.name for record in standings[0].records if record.name in common]
-
-
-__all__ = ["MethodRecord", "Standings", "Unit", "method_names", "standings_of"]

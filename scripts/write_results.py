@@ -1,0 +1,199 @@
+"""Write what `benchmarks/comparison.py` measured into `docs/results.md`.
+
+    python scripts/write_results.py
+
+Only the part between its two marks is written; every number in it comes from the files in
+`benchmarks/results/comparison`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+
+from hf_biotune.contest.outputs import table_rows
+from hf_biotune.contest.overall import Duel, common_methods, duels, overall_ranking
+from hf_biotune.contest.standings import Standings
+from hf_biotune.report import numbers
+from hf_biotune.report.plots import plot_critical_difference
+from hf_biotune.report.tables import markdown_table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "comparison"
+PAGE = ROOT / "docs" / "results.md"
+PLOT = ROOT / "docs" / "assets" / "critical-difference.svg"
+BEGIN = "<!-- methods: made by scripts/write_results.py, don't edit -->"
+END = "<!-- end of methods -->"
+OURS = "biotune"
+MUST_HOLD = ("full", "lora")
+# Method, macro accuracy, rank, trained parameters, checkpoint, tuning, final training, memory.
+COLUMNS = (0, 1, 6, 7, 8, 9, 10, 11)
+
+
+def read(directory: Path) -> list[Standings]:
+    """The comparisons that there are, by name of the file."""
+    files = sorted(directory.glob("*.json"))
+    return [Standings.from_dict(json.loads(file.read_text("utf-8"))) for file in files]
+
+
+def section(comparisons: list[Standings]) -> str:
+    """The part of the page."""
+    parts = [
+        "## BioTune and other methods",
+        coverage(comparisons),
+        "### Mean ranks",
+        ranks(comparisons),
+        "### Where BioTune wins, and where it does not",
+        claims(duels(comparisons, OURS), titles_of(comparisons)),
+        target(comparisons),
+        "### Scores and costs",
+        *(f"#### {each.name}\n\n{scores(each)}" for each in comparisons),
+    ]
+    return "\n\n".join([BEGIN, *parts, END])
+
+
+def titles_of(comparisons: list[Standings]) -> dict[str, str]:
+    """Of every method, by its name."""
+    return {record.name: record.title for each in comparisons for record in each.records}
+
+
+def coverage(comparisons: list[Standings]) -> str:
+    """What was compared, and what of it is finished."""
+    lines = [
+        "Made by `benchmarks/comparison.py`. All methods get the same data, epochs, patience, "
+        "batches and splits. Each chooses its rate (of three) and its BatchNorm mode by validation "
+        "samples; the cost of that, and of a search, is in the tables. Intervals are 95 % of "
+        "Student's t over splits and seeds. The splits of a setting are drawn from one pool and "
+        "share samples, so that for new data of the same kind the intervals are too narrow.",
+        "",
+    ]
+    for each in comparisons:
+        plan = each.plan
+        done = sum(len(record.runs) for record in each.records)
+        wanted = sum(record.n_wanted for record in each.records if not record.why_not)
+        size = f"{plan['image_size']} pixels" if plan["image_size"] else ""
+        size = size or f"{plan['max_length']} tokens"
+        lines.append(
+            f"- {each.name}: {len(each.records)} methods, {plan['splits']} splits, seeds "
+            f"{', '.join(map(str, plan['seeds']))}; {size}, at most {plan['epochs']} epochs, "
+            f"searches of {plan['budget']} trainings; {done} of {wanted} final trainings done."
+        )
+    return "\n".join(lines)
+
+
+def ranks(comparisons: list[Standings]) -> str:
+    """The table of mean ranks, and what it can't tell apart."""
+    found, titles = overall_ranking(comparisons), titles_of(comparisons)
+    names = sorted(found.ranks, key=found.ranks.__getitem__)
+    table = [("Method", "Mean rank"), *((titles[n], f"{found.ranks[n]:.2f}") for n in names)]
+    friedman = "" if math.isnan(found.friedman) else f" Friedman's test: p = {found.friedman:.2g}."
+    return (
+        f"{markdown_table(table)}\nOver {found.n_blocks} splits of {len(comparisons)} settings; 1 "
+        f"is best. Ranks that differ by less than {found.critical_difference:.2f} can't be told "
+        f"apart (Nemenyi, 0.05).{friedman}\n\n![Critical difference](assets/{PLOT.name})"
+    )
+
+
+def claims(found: list[Duel], titles: dict[str, str]) -> str:
+    """BioTune against each rival, setting by setting."""
+    settings = list(dict.fromkeys(duel.setting for duel in found))
+    by_rival: dict[str, dict[str, Duel]] = defaultdict(dict)
+    for duel in found:
+        by_rival[duel.rival][duel.setting] = duel
+    table = [("BioTune against", *settings)]
+    for rival, of_settings in by_rival.items():
+        cells = [_cell(of_settings.get(setting)) for setting in settings]
+        table.append((titles[rival], *cells))
+    counts = dict.fromkeys(("better", "worse", "no difference shown"), 0)
+    for duel in found:
+        counts[duel.verdict] += 1
+    summary = ", ".join(f"{count} times {verdict}" for verdict, count in counts.items())
+    return (
+        f"Differences in macro accuracy (BioTune minus the other) with 95 % intervals, before any "
+        f"correction for the number of pairs; bold where the interval leaves out 0.\n\n"
+        f"{markdown_table(table)}\nIn all {len(found)} pairs: {summary}."
+    )
+
+
+def _cell(duel: Duel | None) -> str:
+    if duel is None:
+        return numbers.NONE
+    found = duel.difference
+    text = numbers.difference(found.mean)
+    if math.isfinite(found.half_width):
+        text += f" ± {found.half_width:.3f}"
+    return text if duel.verdict.startswith("no") else f"**{text}**"
+
+
+def target(comparisons: list[Standings]) -> str:
+    """Whether the target is met: the best mean rank, nowhere clearly below two rivals."""
+    found, titles = overall_ranking(comparisons), titles_of(comparisons)
+    best = min(found.ranks, key=found.ranks.__getitem__)
+    place = sorted(found.ranks.values()).index(found.ranks[OURS]) + 1
+    below = [
+        duel
+        for duel in duels(comparisons, OURS)
+        if duel.rival in MUST_HOLD and duel.verdict == "worse"
+    ]
+    rank = "BioTune has the best mean rank"
+    if best != OURS:
+        rank = f"BioTune has place {place} of {len(found.ranks)} by mean rank; the best is "
+        rank += titles[best]
+    rivals = " or ".join(titles[name] for name in MUST_HOLD)
+    if not below:
+        return f"{rank}. On no setting is it below {rivals} by more than the interval."
+    where = "; ".join(f"{titles[d.rival]} on {d.setting}" for d in below)
+    return f"{rank}. It is below a rival by more than the interval here: {where}."
+
+
+def scores(standings: Standings) -> str:
+    """The table of one setting."""
+    rows = [tuple(row[column] for column in COLUMNS) for row in table_rows(standings)]
+    return markdown_table(rows)
+
+
+def draw(comparisons: list[Standings], path: Path) -> None:
+    """The plot of mean ranks over all settings."""
+    found, titles = overall_ranking(comparisons), titles_of(comparisons)
+    own = [titles[name] for name in common_methods(comparisons) if name.startswith(OURS)]
+    figure = plot_critical_difference(
+        {titles[name]: rank for name, rank in found.ranks.items()},
+        found.critical_difference,
+        [[titles[name] for name in clique] for clique in found.cliques],
+        own=own,
+        caption=f"{found.n_blocks} splits of {len(comparisons)} settings",
+    )
+    figure.savefig(path, facecolor="#fefefe", metadata={"Date": None})
+
+
+def with_section(page: str, text: str) -> str:
+    """A page with its part replaced, or added at the end."""
+    if BEGIN not in page:
+        return f"{page.rstrip()}\n\n{text}\n"
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{text}{after}"
+
+
+def main() -> None:
+    """Write the section and the plot."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--plot", type=Path, default=PLOT)
+    arguments = parser.parse_args()
+    comparisons = read(arguments.results)
+    if not comparisons:
+        raise SystemExit(f"no results in {arguments.results}; run: python benchmarks/comparison.py")
+    if any(not any(r.name == OURS for r in each.fitting) for each in comparisons):
+        raise SystemExit(f"a comparison in {arguments.results} has no final model of BioTune yet")
+    draw(comparisons, arguments.plot)
+    page = with_section(arguments.page.read_text("utf-8"), section(comparisons))
+    arguments.page.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
