@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ from .augmentation import Augmentation
 from .columns import encode_labels, find_columns, label_names_of
 from .data import DataSplits, EncodedSplit
 from .images import decode_image
+from .mapped import fits_memory, mapped_tensor
 from .transforms import ImageTransform, as_transform
 
 logger = logging.getLogger(__name__)
@@ -119,7 +121,7 @@ def _encode(
         raise DataError(f"{split} has no sample; check the data set")
     columns = find_columns(dataset, image_column, label_column)
     labels = encode_labels(dataset, columns.label, label_names, split)
-    pixels = torch.empty((len(dataset), 3, *transform.size), dtype=torch.uint8)
+    pixels = _place_for((len(dataset), 3, *transform.size), split)
     errors = _encode_into(pixels, dataset, columns.image, transform, split)
     if errors and not skip_bad_images:
         raise errors[min(errors)]
@@ -143,6 +145,28 @@ def _encode(
         transform.std,
         len(errors),
     )
+
+
+def _place_for(shape: tuple[int, ...], split: str) -> torch.Tensor:
+    """Memory for images; if they would take most of it, a file."""
+    n_bytes = torch.Size(shape).numel()
+    if fits_memory(n_bytes):
+        return torch.empty(shape, dtype=torch.uint8)
+    size = f"{n_bytes / 2**30:.1f} GiB"
+    logger.warning(
+        "the images of %s take %s, more than half of the free memory, and are kept in a temporary "
+        "file",
+        split,
+        size,
+    )
+    try:
+        return mapped_tensor(shape, torch.uint8)
+    except OSError as error:
+        raise DataError(
+            f"the images of {split} take {size}: more than half of the free memory, and the place "
+            f"for temporary files, {tempfile.gettempdir()}, has no room ({error.strerror}); use "
+            f"fewer or smaller images, or set TMPDIR to a larger place"
+        ) from error
 
 
 def _encode_into(

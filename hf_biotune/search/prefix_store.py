@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Collection, Hashable, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import psutil
 import torch
+
+from .mapped import mapped_tensor
 
 # Of what is free when the cache is made; several searches may run on one machine.
 SHARE_OF_MEMORY = 0.25
@@ -147,19 +148,7 @@ class PrefixRows:
         shape = (1 if layout.is_constant else len(self.is_filled), layout.numel)
         if not self.in_file:
             return torch.empty(shape, dtype=tensor.dtype)
-        # What is mapped stays there when its name is gone, and nothing is left behind by a process
-        # that is killed.
-        with tempfile.TemporaryDirectory(
-            prefix="prefix-cache-", dir=self.directory, ignore_cleanup_errors=True
-        ) as directory:
-            path = Path(directory) / "activations"
-            numel = shape[0] * shape[1]
-            with path.open("wb") as file:
-                # Writing into a mapped file that the disk has no space for would kill the process.
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, numel * tensor.dtype.itemsize)
-            mapped = torch.from_file(str(path), shared=True, size=numel, dtype=tensor.dtype)
-        return mapped.view(shape)
+        return mapped_tensor(shape, tensor.dtype, self.directory)
 
 
 @dataclass

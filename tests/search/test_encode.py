@@ -103,6 +103,25 @@ def test_when_no_image_is_left_it_is_an_error(caplog):
         encode_images(images([1], broken={0}), TRANSFORM, skip_bad_images=True)
 
 
+def test_images_that_would_fill_the_memory_are_kept_in_a_file(monkeypatch, caplog):
+    dataset = images([10, 200])
+    expected = encode_images(dataset, TRANSFORM)
+    monkeypatch.setattr("hf_biotune.search.encode.fits_memory", lambda n_bytes: False)
+    split = encode_images(dataset, TRANSFORM)
+    assert split.fingerprint == expected.fingerprint
+    assert "more than half of the free memory, and are kept in a temporary file" in caplog.text
+
+
+def test_images_that_fit_nowhere_are_refused(monkeypatch):
+    def full(shape, dtype):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hf_biotune.search.encode.fits_memory", lambda n_bytes: False)
+    monkeypatch.setattr("hf_biotune.search.encode.mapped_tensor", full)
+    with pytest.raises(DataError, match=r"has no room \(No space left on device\); use fewer"):
+        encode_images(images([10, 200]), TRANSFORM)
+
+
 def test_an_empty_data_set_is_refused():
     with pytest.raises(DataError, match="the data set has no sample; check the data set"):
         encode_images(images([]), TRANSFORM)
