@@ -16,7 +16,7 @@ from ..exceptions import DataError
 
 _ITERATIONS = 100
 _TOLERANCE = 1e-6
-# Keeps a perfect fit, whose evidence is infinite, a number.
+# Keeps a perfect fit, whose evidence is infinite, and features of 0 a number.
 _FLOOR = 1e-10
 
 
@@ -92,8 +92,8 @@ def maximum_evidence(
         weights = float(((beta * singular * projected / (alpha + beta * spectrum)) ** 2).sum())
         residual = outside + float((((1 - shrink) * projected) ** 2).sum())
         before = alpha / beta
-        alpha = gamma / max(weights, _FLOOR)
-        beta = (n - gamma) / max(residual, _FLOOR)
+        alpha = max(gamma, _FLOOR) / max(weights, _FLOOR)
+        beta = max(n - gamma, _FLOOR) / max(residual, _FLOOR)
         if abs(alpha / beta - before) <= _TOLERANCE * before:
             break
     return Evidence(

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from hf_biotune.contest import Arena, compare
+from hf_biotune.contest import Arena, compare, rank_backbones
 from hf_biotune.contest.plan import Plan
 from hf_biotune.contest.units import Ledger, Unit
 from hf_biotune.contest.worker import ContestListener
@@ -151,6 +151,63 @@ def test_texts_go_the_same_way_as_images(text_model, scipy_texts, tmp_path):
     assert full["n"] == 2
     # No BatchNorm: three rates and nothing else to tune.
     assert full["tuning_trainings"] == 3
+
+
+def test_a_method_that_does_not_fit_is_said_skipped_and_shown(image_model, digit_images, tmp_path):
+    arena = Arena(
+        str(image_model), str(digit_images), blocks=["resnet", "classifier"], epochs=1, cpu=True
+    )
+
+    class Misfits(Record):
+        def on_misfit(self, unit, reason):
+            self.stages.append(f"{unit.method}: {reason}")
+
+    record = Misfits()
+    standings = compare(
+        arena, ["linear-probe", "last-k"], output_dir=tmp_path, seeds=[1], splits=1,
+        listener=record,
+    )  # fmt: skip
+    reason = "between one and all of 2 blocks there is no number"
+    assert f"last-k: {reason}" in record.stages
+    assert standings.is_complete
+    assert f"n/a: {reason}" in (tmp_path / "table.md").read_text()
+    assert [record.name for record in standings.fitting] == ["linear-probe"]
+
+
+def test_an_ensemble_shares_the_search_and_its_cost(arena, tmp_path):
+    methods = ["biotune-ensemble", "biotune"]
+    record = Record()
+    standings = compare(
+        arena, methods, output_dir=tmp_path, seeds=(1, 2), splits=1, budget=3, listener=record
+    )
+    # The search comes first, whatever the order of the methods.
+    assert record.begun[0] == Unit(0, "biotune")
+    ensemble, alone = standings.table.to_dict("records")
+    assert (ensemble["n"], alone["n"]) == (1, 2)
+    assert ensemble["tuning_trainings"] == alone["tuning_trainings"] >= 3
+    assert ensemble["tuning_seconds"] > alone["tuning_seconds"]
+    assert [stage for stage in record.stages if stage == "search: biotune"] == ["search: biotune"]
+
+
+def test_backbones_are_ranked_by_logme(image_model, digit_images, tmp_path):
+    import shutil
+
+    import torch
+    from transformers import ResNetForImageClassification
+
+    model = ResNetForImageClassification.from_pretrained(image_model)
+    with torch.no_grad():
+        # One that tells nothing: every feature is 0.
+        for parameter in model.resnet.encoder.stages[3].parameters():
+            parameter.zero_()
+    blind = tmp_path / "blind"
+    shutil.copytree(image_model, blind)
+    model.save_pretrained(blind)
+    ranking = rank_backbones([str(blind), str(image_model)], str(digit_images), cpu=True)
+    assert [score.model for score in ranking] == [str(image_model), str(blind)]
+    assert ranking[0].n_features == 32
+    with pytest.raises(ConfigError, match="models must be distinct and at least one, got"):
+        rank_backbones([], str(digit_images))
 
 
 def test_a_claim_is_free_as_soon_as_its_process_is_dead(tmp_path):

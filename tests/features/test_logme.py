@@ -77,3 +77,10 @@ def test_bad_input_is_named():
         logme(features, labels[1:])
     with pytest.raises(DataError, match="finite features"):
         logme(np.where(features > 2, np.nan, features), labels)
+
+
+def test_features_that_are_all_zero_are_worse_than_any():
+    features, labels = two_classes(1.0)
+    nothing = logme(np.zeros_like(features), labels)
+    assert np.isfinite(nothing)
+    assert nothing < logme(features, labels)
