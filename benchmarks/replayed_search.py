@@ -169,8 +169,9 @@ def replay(search: SearchConfig, table: Table) -> Outcome:
         SearchListener(),
     )
     engine._evaluator = RecordedFitness(engine._evaluator, terrain, engine._folds)
-    engine.open(optuna.storages.InMemoryStorage(), "replay")
-    result = engine.run()
+    with engine.open(optuna.storages.InMemoryStorage(), "replay"):
+        engine.work()
+        result = engine.choose()
     genes = result.best_genotype.to_array()
     return Outcome(
         regret=terrain.regret(genes),

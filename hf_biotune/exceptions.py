@@ -30,3 +30,11 @@ class DataError(BioTuneError):
 
 class StudyMismatchError(BioTuneError):
     """A storage or output directory holds the study of another model, data set or search."""
+
+
+class StorageError(BioTuneError):
+    """What holds a study, or weights, can't be written to or read any more."""
+
+
+class TrainingError(BioTuneError):
+    """Too many trainings of a search fail."""

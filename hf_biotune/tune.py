@@ -95,6 +95,7 @@ def tune(
     *,
     blocks: BlockSpec = "auto",
     storage: str | None = None,
+    workers: int = 1,
     final_seeds: Sequence[int] | None = None,
     retrain: str = "train",
     ensemble: int = 0,
@@ -113,6 +114,7 @@ def tune(
         search: default `SearchConfig()`.
         blocks: see [`partition`].
         storage: of the study; default: a journal file in `args.output_dir`.
+        workers: see [`biotune_search`]. The final trainings are done by this process.
         final_seeds: of the final trainings. Default: the seeds of the search.
         retrain: what the winner is trained on once more, for its comparison and its adapter:
 
@@ -142,6 +144,7 @@ def tune(
         search,
         blocks=blocks,
         storage=storage,
+        workers=workers,
         listener=listener,
     )
     directory = Path(args.output_dir)

@@ -102,6 +102,7 @@ def search(
     prefix_cache_memory: options.PrefixCacheMemory = None,
     objective: options.Objectives = [],  # noqa: B006
     storage: options.Storage = None,
+    workers: options.Workers = 1,
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
     batch_size: options.BatchSize = 32,
@@ -138,6 +139,7 @@ def search(
             run.search,
             blocks=run.blocks,
             storage=storage,
+            workers=workers,
             listener=listener,
         )
     write_search(result, output_dir, command_line())
@@ -222,6 +224,7 @@ def tune(
     prefix_cache_memory: options.PrefixCacheMemory = None,
     objective: options.Objectives = [],  # noqa: B006
     storage: options.Storage = None,
+    workers: options.Workers = 1,
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
     batch_size: options.BatchSize = 32,
@@ -258,6 +261,7 @@ def tune(
             run.search,
             blocks=run.blocks,
             storage=storage,
+            workers=workers,
             retrain=retrain.value,
             ensemble=ensemble,
             provenance=run.provenance(command_line()),

@@ -165,6 +165,14 @@ Storage = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Processes of this machine: one a GPU, or shares of the CPU.",
+        rich_help_panel=_SEARCH,
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of evolution and data splits.")]
 RetrainOption = Annotated[
     Retrain,

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from ..checkpoint import KEY_PREFIX
 from ..config import BioTuneConfig
-from ..exceptions import BioTuneError
+from ..exceptions import BioTuneError, StorageError
 from ..model import BioTuneModel
 from ..untrusted import read_json
 
@@ -135,7 +136,23 @@ class AdapterDirectory:
     def save(
         self, run: TrainedRun, model: BioTuneModel, tensors: Mapping[str, torch.Tensor]
     ) -> None:
-        """See [`AdapterStore`]."""
+        """See [`AdapterStore`].
+
+        Raises:
+            StorageError: the directory can't be written to, or has no room.
+        """
+        try:
+            self._write(run, model, tensors)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(
+                f"the weights of individual {run.trial} can't be written to {self}: {error}. Every "
+                f"finished individual is kept; make room or give back access, and go on with the "
+                f"same command, or with keep_best=0, which keeps no weights"
+            ) from error
+
+    def _write(
+        self, run: TrainedRun, model: BioTuneModel, tensors: Mapping[str, torch.Tensor]
+    ) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._directory))
         try:

@@ -5,51 +5,41 @@ All state lives in the Optuna storage; this object can be thrown away at any mom
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.trial import TrialState
 from torch import nn
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec, partition
-from ..evolution import Scheme, plan_of, suggest_genotype
-from ..exceptions import ConfigError
+from ..evolution import Scheme
+from ..exceptions import ConfigError, StorageError
 from ..genotype import Genotype
 from .adapter_store import AdapterDirectory, AdapterMemory, AdapterStore
 from .budget_plan import BudgetPlan, n_finalists_of, plan_budget, population_of, report_of
 from .calibration import choose_execution
-from .contenders import contenders
 from .data import EncodedSplit
 from .execution import candidates_of
+from .failures import Failures
 from .finalists import best_of, confirmations, finalists_of
 from .fitness import FitnessEvaluator, StoppingRule
 from .folds import Split, folds
 from .gradients import relative_gradient_norms
-from .history import (
-    FITNESS_KEY,
-    MULTIPLIERS_KEY,
-    REUSED_KEY,
-    SETTINGS_KEY,
-    START_KEY,
-    finished_trials,
-    fitness_of,
-    history_of,
-    own_seconds,
-    spent_trainings,
-    was_trained,
-)
+from .history import finished_trials, history_of, was_trained
 from .identity import claim, identity_of
 from .kept import KeptAdapters
-from .listener import SearchListener, TrialReport
+from .listener import SearchListener
+from .loop import TrialLoop
 from .metrics import resolve_metric
 from .objectives import Objectives
-from .phenotypes import Phenotypes, check_extra_genes_fit, neutral_genes, other_settings
+from .phenotypes import Phenotypes, check_extra_genes_fit, neutral_genes
 from .prefix_cache import PrefixCache
+from .processes import Processes
 from .result import SearchResult
 from .samplers import sampler_of
 from .scoring import Scorer
@@ -118,28 +108,36 @@ class SearchEngine:
 
     # -- the study ------------------------------------------------------------------------------
 
-    def open(self, storage: BaseStorage, study_name: str) -> None:
-        """Create the study, or go on with the one that is there."""
+    @contextmanager
+    def open(self, storage: BaseStorage, study_name: str) -> Iterator[None]:
+        """Create the study, or go on with the one that is there; alone or beside others.
+
+        What is decided once, such as how trainings are computed, is decided by whoever comes first.
+        """
         self._study = optuna.create_study(
             storage=storage,
             study_name=study_name,
             directions=self._objectives.directions,
             load_if_exists=True,
         )
-        claim(self._study, self._identity)
-        self._choose_execution()
-        self._fit_to_budget()
-        self._fail_orphans()
-        self._kept = self._keep_in(_adapter_store(storage, self._evaluator.args))
-        self._scorer = Scorer(
-            self._study,
-            self._evaluator,
-            self._folds,
-            self._search,
-            self._listener,
-            self._kept,
-            self._objectives,
-        )
+        self._processes = Processes(self._study)
+        try:
+            with self._processes.turn("opening"):
+                claim(self._study, self._identity)
+                self._choose_execution()
+                self._fit_to_budget()
+            self._kept = self._keep_in(_adapter_store(storage, self._evaluator.args))
+            self._failures = Failures(self._study, self._metric, self._search.max_failed_share)
+            yield
+        except StorageInternalError as error:
+            raise StorageError(
+                f"the storage of the study can't be written to or read: {error}. Every finished "
+                f"individual is in it; go on with the same command when it works again"
+            ) from error
+        finally:
+            self._processes.close()
+            if self._cache is not None:
+                self._cache.close()
 
     def _keep_in(self, store: AdapterStore) -> KeptAdapters:
         return KeptAdapters(
@@ -223,98 +221,69 @@ class SearchEngine:
         extra = neutral_genes(search, evaluator.args)
         return starts_of(self._study, self._partition, ratios, extra)
 
-    def _fail_orphans(self) -> None:
-        """What a killed process was training is trained again, with the same genes."""
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)
+    def work(self, check_workers: Callable[[], None] = lambda: None) -> None:
+        """Spend what is left of the budget, beside others who may do the same.
 
-    def run(self) -> SearchResult:
-        """Spend what is left of the budget, then choose the winner."""
+        Args:
+            check_workers: is called between trainings. Default: nothing.
+        """
         self._listener.on_search_begin(
             self._partition, self._search.parsed_budget, len(finished_trials(self._study))
         )
         self._listener.on_plan(self._plan())
-        while not self._spending.is_over(finished_trials(self._study)):
-            self._run_trial()
-        if not any(was_trained(trial) for trial in self._study.get_trials(deepcopy=False)):
-            raise ConfigError(
-                f"no individual was trained within the budget of {self._search.parsed_budget}; "
-                f"give a larger one"
-            )
-        result = self._choose()
-        if self._cache is not None:
-            self._cache.close()
-        self._listener.on_search_end()
-        return result
-
-    # -- one individual -------------------------------------------------------------------------
-
-    def _run_trial(self) -> None:
-        trial = self._study.ask()
-        try:
-            suggest_genotype(trial, self._partition.names, self._search.extra_genes)
-            genotype = self._phenotypes.genotype_of(trial)
-            plan = plan_of(trial)
-            self._listener.on_trial_begin(trial.number, plan.generation, plan.role)
-            config = self._phenotypes.config_of(genotype)
-            trial.set_user_attr(MULTIPLIERS_KEY, config.lr_multipliers)
-            if settings := other_settings(config):
-                trial.set_user_attr(SETTINGS_KEY, settings)
-            if plan.role == "initial" and plan.slot < len(self._starts):
-                trial.set_user_attr(START_KEY, list(self._starts)[plan.slot])
-            earlier = self._scorer.scored_before(plan, config)
-            if earlier is not None:
-                fitness = self._scorer.reuse(trial, earlier)
-            else:
-                fitness = self._scorer.train(trial, plan, config)
-            trial.set_user_attr(FITNESS_KEY, fitness.to_dict())
-        except BaseException:
-            # A KeyboardInterrupt too: the genes will be tried again when the search goes on.
-            self._study.tell(trial, state=TrialState.FAIL)
-            raise
-        if fitness.was_halved:
-            self._study.tell(trial, state=TrialState.PRUNED)
-        else:
-            values = self._objectives.values_of(fitness, list(config.lr_multipliers))
-            self._study.tell(trial, values)
-            self._kept.prune()
-        self._report(trial.number)
-
-    def _report(self, number: int) -> None:
-        trials = finished_trials(self._study)
-        trial = next(t for t in trials if t.number == number)
-        best = contenders(self._study, self._metric, 1)
-        plan = plan_of(trial)
-        reused = REUSED_KEY in trial.user_attrs
-        self._listener.on_trial_end(
-            TrialReport(
-                number=number,
-                generation=plan.generation,
-                role=plan.role,
-                state="reused" if reused else trial.state.name.lower(),
-                score=fitness_of(trial).score,
-                multipliers=trial.user_attrs[MULTIPLIERS_KEY],
-                best_score=fitness_of(best[0]).score if best else math.nan,
-                best_multipliers=best[0].user_attrs[MULTIPLIERS_KEY] if best else {},
-                trainings=spent_trainings(trials),
-                seconds=sum(own_seconds(t) for t in trials),
-                share_spent=min(1.0, self._spending.share_spent(trials)),
-                cached_share=None if self._cache is None else self._cache.statistics.share,
-            )
+        scorer = Scorer(
+            self._study,
+            self._evaluator,
+            self._folds,
+            self._search,
+            self._listener,
+            self._kept,
+            self._objectives,
+            self._failures,
         )
+        TrialLoop(
+            self._study,
+            self._processes,
+            self._partition,
+            self._search,
+            self._starts,
+            self._phenotypes,
+            scorer,
+            self._spending,
+            self._kept,
+            self._failures,
+            self._objectives,
+            self._listener,
+            check_workers,
+            lambda: None if self._cache is None else self._cache.statistics.share,
+        ).run()
 
     # -- the winner -----------------------------------------------------------------------------
 
     def _has_left(self) -> bool:
         return self._spending.has_left(finished_trials(self._study), confirmations(self._study))
 
-    def _choose(self) -> SearchResult:
+    def choose(self) -> SearchResult:
+        """Choose the winner; call it when the budget is spent."""
+        if not any(was_trained(trial) for trial in self._study.get_trials(deepcopy=False)):
+            raise ConfigError(
+                f"no individual was trained within the budget of {self._search.parsed_budget}; "
+                f"give a larger one"
+            )
+        # Whoever comes later finds every training of the finalists in the study.
+        with self._processes.turn("finalists"):
+            result = self._result()
+        self._listener.on_search_end()
+        return result
+
+    def _result(self) -> SearchResult:
         finalists = finalists_of(
             self._study,
             self._evaluator,
             self._phenotypes,
             self._search,
             self._listener,
+            self._failures,
             len(self._starts),
             self._has_left,
             self._kept.keeper,

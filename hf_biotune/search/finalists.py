@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from .contenders import contenders, finalist_trials
+from .failures import Failures
 from .fitness import FitnessEvaluator, FitnessResult, RunKeeper, SeedRun
 from .history import finished_trials, fitness_of, was_trained
 from .listener import SearchListener
@@ -53,6 +54,7 @@ def finalists_of(
     phenotypes: Phenotypes,
     search: SearchConfig,
     listener: SearchListener,
+    failures: Failures,
     n_starts: int = 0,
     has_budget: Callable[[], bool] = lambda: True,
     keeper_of: Callable[[int], RunKeeper] = lambda number: RunKeeper(),
@@ -65,6 +67,7 @@ def finalists_of(
         phenotypes: decodes the genotypes.
         search: how many finalists, and with which seeds.
         listener: is told of each of their trainings.
+        failures: deals with what goes wrong.
         n_starts: how many of the first individuals are what people do by hand.
         has_budget: whether there is something left for more than a second seed each.
         keeper_of: what keeps the weights of the trial of a number. Default: they are lost.
@@ -74,7 +77,7 @@ def finalists_of(
         best = contenders(study, metric, 1)
         return [Finalist(trial.number, fitness_of(trial)) for trial in best]
     trials = finalist_trials(study, metric, search.n_finalists, n_starts)
-    confirmation = Confirmation(study, evaluator, phenotypes, search, listener, keeper_of)
+    confirmation = Confirmation(study, evaluator, phenotypes, search, listener, failures, keeper_of)
     if not search.racing:
         return [confirmation.train(trial, len(search.seeds)) for trial in trials]
     return race(trials, confirmation, has_budget)
@@ -91,6 +94,7 @@ class Confirmation:
         phenotypes: decodes the genotypes.
         search: the seeds, and whether individuals were trained on all data.
         listener: is told of every run of a finalist, also of known ones.
+        failures: deals with what goes wrong.
         keeper_of: what keeps the weights of the trial of a number.
     """
 
@@ -101,8 +105,10 @@ class Confirmation:
         phenotypes: Phenotypes,
         search: SearchConfig,
         listener: SearchListener,
+        failures: Failures,
         keeper_of: Callable[[int], RunKeeper],
     ) -> None:
+        self._failures = failures
         self._keeper_of = keeper_of
         self._study = study
         self._evaluator = evaluator
@@ -174,7 +180,11 @@ class Confirmation:
         if key not in self._study.user_attrs:
             config = self._phenotypes.config_of(self._phenotypes.genotype_of(trial))
             keeper = self._keeper_of(trial.number)
-            result = self._evaluator.evaluate(config, [seed], keeper=keeper)
+
+            def train() -> FitnessResult:
+                return self._evaluator.evaluate(config, [seed], keeper=keeper)
+
+            result = self._failures.recorded(train, seed)
             self._study.set_user_attr(key, result.to_dict())
         return FitnessResult.from_dict(self._study.user_attrs[key])
 

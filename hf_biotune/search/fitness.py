@@ -32,6 +32,9 @@ from .task import batches_in_order, evaluating, predict
 from .training import Live, Training, training_of
 from .weights import BaseModelPool
 
+# Why a training ended with the metric's worst score.
+DIVERGED, FAILED = "diverged", "failed"
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -59,9 +62,11 @@ class SeedRun:
         curve: one record per epoch that was trained.
         score: the best epoch's score, the metric's worst one if the run diverged.
         seconds: wall time, evaluation included.
-        stopped: why it ended early: `""`, `"patience"`, `"halving"` or `"diverged"`.
+        stopped: why it ended early: `""`, `"patience"`, `"halving"`, `"diverged"` or `"failed"`,
+            in which case nothing is known of its curve.
         batch_parts: into so many parts batches were divided, because memory did not suffice for
             them; see [`with_smaller_batches`].
+        reason: why it diverged or failed.
     """
 
     seed: int
@@ -70,6 +75,7 @@ class SeedRun:
     seconds: float
     stopped: str = ""
     batch_parts: int = 1
+    reason: str = ""
 
     @property
     def epochs(self) -> int:
@@ -294,11 +300,13 @@ class FitnessEvaluator:
                 training, wrapped, seed, train, validation, after_epoch, keeper
             )
             scores = [epoch.score for epoch in curve]
-            score = self.metric.worst
-            if stopped != "diverged":
+            score, reason = self.metric.worst, ""
+            if stopped == DIVERGED:
+                reason = f"diverged: its loss was no finite number in epoch {len(curve)}"
+            else:
                 score = scores[best_index(scores, self.metric)]
             seconds = time.perf_counter() - started
-            run = SeedRun(seed, tuple(curve), score, seconds, stopped, self._parts)
+            run = SeedRun(seed, tuple(curve), score, seconds, stopped, self._parts, reason)
             keeper.on_run_end(wrapped, run)
         finally:
             training.unwrap(wrapped)
@@ -342,7 +350,7 @@ class FitnessEvaluator:
             rate = optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["lr_multiplier"]
             curve.append(self._record(forward, validation, train_loss, rate))
             if not math.isfinite(curve[-1].train_loss + curve[-1].validation_loss):
-                return curve, "diverged"
+                return curve, DIVERGED
             if best_index([e.score for e in curve], self.metric) == epoch:
                 keeper.on_best_epoch(wrapped, curve[-1].score)
             if after_epoch is not None and not after_epoch(seed, curve):

@@ -20,6 +20,8 @@ MULTIPLIERS_KEY = "lr_multipliers"
 SETTINGS_KEY = "settings"
 REUSED_KEY = "reused_from"
 START_KEY = "start"
+# Why a trial failed.
+FAILURE_KEY = "failure"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -40,12 +42,17 @@ def phenotype_of(trial: FrozenTrial) -> dict[str, float]:
 
 def has_own_training(trial: FrozenTrial) -> bool:
     """Whether a finished trial was trained itself, be it to its end or to a rung."""
-    return trial.state in FINISHED and REUSED_KEY not in trial.user_attrs
+    return trial.state in FINISHED and REUSED_KEY not in trial.user_attrs and _has_curves(trial)
 
 
 def was_trained(trial: FrozenTrial) -> bool:
     """Whether the trial was trained itself, and to its end."""
-    return trial.state == TrialState.COMPLETE and REUSED_KEY not in trial.user_attrs
+    return trial.state == TrialState.COMPLETE and has_own_training(trial)
+
+
+def _has_curves(trial: FrozenTrial) -> bool:
+    """Whether none of its trainings failed with an error, so that nothing is known of them."""
+    return all(run["curve"] for run in trial.user_attrs[FITNESS_KEY]["runs"])
 
 
 def spent_trainings(trials: Sequence[FrozenTrial]) -> float:
@@ -66,6 +73,7 @@ def history_of(study: optuna.Study, partition: Partition) -> pd.DataFrame:
     Columns: `trial`, `generation`, `fold`, `role`, `start` (the name of a seeded individual, such
     as "linear probe", else empty), `parents`, `state` (complete, pruned, reused,
     failed), `score`, `score_std`, `epochs`, `trainings`, `seconds`, `trained_parameters`, `key`,
+    `reason` (why it failed or diverged, or why it was given up to be tried again; else empty),
     `freezing_threshold`, and for each block `importance:<block>` and `multiplier:<block>` (NaN if
     frozen). With extra genes, for each of them `gene:<name>` and what it decodes to, `<name>`; the
     multipliers have `base_lr` in them. Costs of reused trials are 0.
@@ -75,8 +83,12 @@ def history_of(study: optuna.Study, partition: Partition) -> pd.DataFrame:
         partition: the blocks that it is about.
     """
     ended = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
-    rows = [_row(trial, partition) for trial in ended if trial.params]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_row(trial, partition) for trial in ended if _has_genes(trial)])
+
+
+def _has_genes(trial: FrozenTrial) -> bool:
+    """Whether the process of a trial lived long enough to ask for all of its genes."""
+    return bool(trial.params) and len(trial.params) >= len(plan_of(trial).genes)
 
 
 def _row(trial: FrozenTrial, partition: Partition) -> dict[str, Any]:
@@ -91,6 +103,7 @@ def _row(trial: FrozenTrial, partition: Partition) -> dict[str, Any]:
         "parents": list(plan.parents),
         **_outcome(trial),
         "key": genotype.key,
+        "reason": trial.user_attrs.get(FAILURE_KEY, ""),
         "freezing_threshold": genotype.freezing_threshold,
         **_genes(genotype, partition),
         **{f"multiplier:{name}": multipliers.get(name, float("nan")) for name in partition.names},
@@ -99,13 +112,20 @@ def _row(trial: FrozenTrial, partition: Partition) -> dict[str, Any]:
     }
 
 
+def state_of(trial: FrozenTrial) -> str:
+    """What became of an ended trial: complete, pruned, reused or failed."""
+    if REUSED_KEY in trial.user_attrs:
+        return "reused"
+    return trial.state.name.lower() if has_own_training(trial) else "failed"
+
+
 def _outcome(trial: FrozenTrial) -> dict[str, Any]:
     if FITNESS_KEY not in trial.user_attrs:
         nothing = {"score": float("nan"), "score_std": float("nan"), "epochs": 0, "trainings": 0.0}
         return {"state": "failed", **nothing, "seconds": 0.0, "trained_parameters": 0}
     fitness, reused = fitness_of(trial), REUSED_KEY in trial.user_attrs
     return {
-        "state": "reused" if reused else trial.state.name.lower(),
+        "state": state_of(trial),
         "score": fitness.score,
         "score_std": fitness.score_std,
         "epochs": 0 if reused else fitness.epochs,

@@ -24,6 +24,7 @@ _FREE = (
     "generations",
     "n_finalists",
     "keep_best",
+    "max_failed_share",
     "prefix_cache",
     "prefix_cache_memory",
 )

@@ -19,7 +19,7 @@ from ..model import BioTuneModel
 from .adapter_store import AdapterStore, TrainedRun
 from .contenders import contenders, distinct_best, finalist_trials, trained_by_fold
 from .finalists import Finalist, best_of
-from .fitness import RunKeeper, SeedRun
+from .fitness import DIVERGED, RunKeeper, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of, phenotype_of
 from .metrics import Metric
 from .search_config import SearchConfig
@@ -103,6 +103,11 @@ class KeptAdapters:
         """Remove the weights of individuals that are no longer among the best."""
         if not self._search.keep_best:
             return
+        # In this order: what another process finishes meanwhile must not seem to be neither in
+        # training nor among the best.
+        stored = self._store.trials()
+        trials = self._study.get_trials(deepcopy=False)
+        in_training = {t.number for t in trials if t.state == TrialState.RUNNING}
         best = {
             trial.number
             for trained in trained_by_fold(self._study).values()
@@ -116,9 +121,7 @@ class KeptAdapters:
         }
         for trained in trained_by_fold(self._study).values():
             best |= self._on_front(trained)
-        trials = self._study.get_trials(deepcopy=False)
-        in_training = {t.number for t in trials if t.state == TrialState.RUNNING}
-        for trial in self._store.trials() - best - in_training:
+        for trial in stored - best - in_training:
             self._store.remove(trial)
 
     def _on_front(self, trained: Sequence[FrozenTrial]) -> set[int]:
@@ -219,5 +222,5 @@ class _Keeper(RunKeeper):
 
     def on_run_end(self, model: BioTuneModel, run: SeedRun) -> None:
         tensors, self._tensors = self._tensors, {}
-        if tensors and run.stopped not in ("halving", "diverged"):
+        if tensors and run.stopped not in ("halving", DIVERGED):
             self._kept._save(self._trial, model, run, tensors)

@@ -23,7 +23,8 @@ class TrialReport:
         number: of the trial in its study.
         generation: from 0.
         role: how it came about, such as `"initial"`, `"exploit"`, `"offspring"`.
-        state: `"complete"`, `"pruned"` (stopped by halving) or `"reused"` (scored before).
+        state: `"complete"`, `"pruned"` (stopped by halving), `"reused"` (scored before) or
+            `"failed"` (with the worst score).
         score: of the trial.
         multipliers: its blocks and rates.
         best_score: of the search so far.
@@ -33,6 +34,7 @@ class TrialReport:
         share_spent: of the budget, in [0, 1].
         cached_share: of the samples of this process so far, those whose frozen prefix came from the
             prefix cache, in [0, 1]; `None` if there is no cache.
+        reason: why it failed or diverged; else `""`.
     """
 
     number: int
@@ -47,6 +49,7 @@ class TrialReport:
     seconds: float
     share_spent: float
     cached_share: float | None = None
+    reason: str = ""
 
 
 class SearchListener:
@@ -68,7 +71,7 @@ class SearchListener:
         """One more epoch of the present training is done, of at most `epochs`."""
 
     def on_trial_end(self, report: TrialReport) -> None:
-        """An individual has its score."""
+        """An individual has its score, in this process or in another that works on the study."""
 
     def on_finalist(self, number: int, seed: int, score: float) -> None:
         """One of the best individuals was trained with a further seed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -139,36 +140,44 @@ def _classifier(
     model: str, label_names: Sequence[str], task: str, hub_kwargs: dict[str, Any]
 ) -> Callable[[], nn.Module]:
     auto = AUTO_CLASSES[task]
-    id2label = dict(enumerate(label_names))
-    label2id = {name: number for number, name in id2label.items()}
     config = _config(model, hub_kwargs)
     if type(config) not in auto._model_mapping:
         raise ConfigError(
             f"{model!r} is a {config.model_type!r}, which has no {task.replace('-', ' ')} model"
         )
 
-    def model_init() -> nn.Module:
+    return _PretrainedClassifier(model, tuple(label_names), task, hub_kwargs)
+
+
+@dataclass(frozen=True)
+class _PretrainedClassifier:
+    """A `model_init` that can be sent to other processes."""
+
+    model: str
+    label_names: tuple[str, ...]
+    task: str
+    hub_kwargs: dict[str, Any]
+
+    def __call__(self) -> nn.Module:
         # Says in red that the head is new, which is what was asked for.
         verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         try:
-            loaded: nn.Module = auto.from_pretrained(
-                model,
-                num_labels=len(id2label),
-                id2label=id2label,
-                label2id=label2id,
+            loaded: nn.Module = AUTO_CLASSES[self.task].from_pretrained(
+                self.model,
+                num_labels=len(self.label_names),
+                id2label=dict(enumerate(self.label_names)),
+                label2id={name: number for number, name in enumerate(self.label_names)},
                 ignore_mismatched_sizes=True,
                 dtype=torch.float32,
-                **hub_kwargs,
+                **self.hub_kwargs,
             )
         finally:
             logging.set_verbosity(verbosity)
             if progress:
                 logging.enable_progress_bar()
         return loaded
-
-    return model_init
 
 
 def _unknown(model: str, what: str, error: Exception) -> ConfigError:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .search_config import SearchConfig
 
 BIOTUNE = "biotune"
+# In a search an individual that fails gets the worst score; to be tried again is for those that
+# were interrupted. One that is the cause of it, by taking all of the machine's memory, must not be
+# tried for ever.
+MAXIMUM_DEATHS = 10
 # From a seed and the size of a population. Otherwise as Optuna makes them, which is what people
 # compare with.
 _OF_OPTUNA: dict[str, Callable[[int, int], BaseSampler]] = {
@@ -98,6 +102,7 @@ def sampler_of(
             surrogate=search.surrogate,
             first=first,
             costs=costs,
+            max_attempts=MAXIMUM_DEATHS,
         )
     make: Callable[[int], BaseSampler] | BaseSampler
     if isinstance(search.sampler, BaseSampler):
@@ -115,4 +120,5 @@ def sampler_of(
         extra_genes=search.extra_genes,
         seed=search.seed,
         first=first,
+        max_attempts=MAXIMUM_DEATHS,
     )

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, Trial
 
 from ..config import BioTuneConfig
 from ..evolution import Plan, curve_of, plan_of, report_score
+from .failures import Failures, not_of_the_training
 from .fitness import EpochRecord, FitnessEvaluator, FitnessResult
 from .folds import Split
 from .halving import MINIMUM_PEERS, is_kept, rung_epoch
@@ -40,6 +41,7 @@ class Scorer:
         listener: is told of every epoch.
         kept: keeps the weights of the best.
         objectives: of the search.
+        failures: deals with what goes wrong.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Scorer:
         listener: SearchListener,
         kept: KeptAdapters,
         objectives: Objectives,
+        failures: Failures,
     ) -> None:
         self._study = study
         self._evaluator = evaluator
@@ -59,6 +62,7 @@ class Scorer:
         self._listener = listener
         self._kept = kept
         self._objectives = objectives
+        self._failures = failures
 
     def scored_before(self, plan: Plan, config: BioTuneConfig) -> FrozenTrial | None:
         """A finished trial of the same blocks and rates, to a quarter of a decade, and fold.
@@ -117,7 +121,8 @@ class Scorer:
         started = time.perf_counter()
 
         def after_epoch(seed: int, curve: Sequence[EpochRecord]) -> bool:
-            self._listener.on_epoch_end(seed, curve, self._evaluator.epochs)
+            with not_of_the_training():
+                self._listener.on_epoch_end(seed, curve, self._evaluator.epochs)
             if seed == first:
                 report_score(trial, curve[-1].score, len(curve))
             if not self._search.halving or seed != first or len(curve) != rung:
@@ -129,8 +134,11 @@ class Scorer:
 
         # Of a leader, a training that went worse than others' is kept too.
         keeper = self._kept.keeper(trial.number, None if is_leader else plan.fold)
-        return self._evaluator.evaluate(
-            config, seeds, split.train, split.validation, after_epoch, keeper
+        return self._failures.recorded(
+            lambda: self._evaluator.evaluate(
+                config, seeds, split.train, split.validation, after_epoch, keeper
+            ),
+            seeds[0],
         )
 
     def _leads(self, fitness: FitnessResult, fold: int) -> bool:

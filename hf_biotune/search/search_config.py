@@ -72,6 +72,9 @@ class SearchConfig:
         surrogate: whether offspring are pre-screened by a Gaussian process. Default: `True`.
         memoise: whether an individual that decodes to blocks and rates that were scored before on
             the same fold costs nothing. Default: `True`.
+        max_failed_share: of the individuals may fail, in (0, 1]: by an error such as want of memory
+            or because they diverge. They get the worst score. From ten individuals on, a search in
+            which more fail stops and says why. Default: 0.5.
         always_train: blocks that no individual may freeze. Default: none.
         norm_statistics: see [`BioTuneConfig`]. Default: `"train"`.
         extra_genes: settings of the training that evolve along with the blocks, among
@@ -118,6 +121,7 @@ class SearchConfig:
     sampler: Any = BIOTUNE
     surrogate: bool = True
     memoise: bool = True
+    max_failed_share: float = 0.5
     always_train: tuple[str, ...] = ()
     norm_statistics: str = "train"
     extra_genes: tuple[str, ...] = ()
@@ -164,6 +168,8 @@ class SearchConfig:
         n_folds(self.fold_fraction)  # raises unless it is in (0, 1]
         if not 0 <= self.patience_from <= 1:
             raise ConfigError(f"patience_from must be in [0, 1], got {self.patience_from}")
+        if not 0 < self.max_failed_share <= 1:
+            raise ConfigError(f"max_failed_share must be in (0, 1], got {self.max_failed_share}")
         if self.patience is not None:
             _at_least("patience", self.patience, 1)
         if self.memory_layout not in MEMORY_LAYOUTS:

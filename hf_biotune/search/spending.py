@@ -8,7 +8,7 @@ from datetime import datetime
 from optuna.trial import FrozenTrial
 
 from ..evolution import Scheme
-from .budget_plan import reserved_trainings, search_share
+from .budget_plan import cost_of_individual, reserved_trainings, search_share
 from .fitness import FitnessResult
 from .history import MULTIPLIERS_KEY, REUSED_KEY, fitness_of, own_seconds, spent_trainings
 from .search_config import SearchConfig
@@ -34,37 +34,42 @@ class Spending:
         self._n_blocks = n_blocks
         self._epochs = epochs
 
-    def is_over(self, trials: Sequence[FrozenTrial]) -> bool:
+    def is_over(self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial] = ()) -> bool:
         """Whether no further individual should be trained.
 
         Args:
             trials: all finished ones, oldest first.
+            running: what other processes are training, and will have spent.
         """
         if self._search.generations is not None:
             last = self._search.generations
-            if len(trials) >= sum(self._scheme.n_slots(g) for g in range(last + 1)):
+            if len(trials) + len(running) >= sum(self._scheme.n_slots(g) for g in range(last + 1)):
                 return True
         newest = trials[-MAXIMUM_REUSED_IN_A_ROW:]
         if len(newest) == MAXIMUM_REUSED_IN_A_ROW and all(
             REUSED_KEY in trial.user_attrs for trial in newest
         ):
             return True
-        return self.share_spent(trials) >= 1.0
+        return self.share_spent(trials, running) >= 1.0
 
-    def share_spent(self, trials: Sequence[FrozenTrial]) -> float:
+    def share_spent(
+        self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial] = ()
+    ) -> float:
         """How much of the budget the trials cost, confirmation of finalists reserved; 1 is all.
 
         Args:
             trials: all finished ones, oldest first.
+            running: those that are being trained count as much as an average one.
         """
         spent = spent_trainings(trials)
         budget = self._search.parsed_budget
         if budget.trainings is not None:
-            return spent / search_share(budget.trainings, self._search)
+            each = spent / _n_trained(trials) if spent else cost_of_individual(self._search)
+            return (spent + each * len(running)) / search_share(budget.trainings, self._search)
         limit = self._seconds(trials)
         if limit is None:
             return 0.0
-        seconds = self._seconds_of(trials)
+        seconds = self._seconds_of(trials, running)
         per_training = seconds / spent if spent else 0.0
         # However small the budget, half of it is for trying.
         reserved = reserved_trainings(None, self._search) * per_training
@@ -112,23 +117,31 @@ class Spending:
             return None if measured is None else budget.fine_tunings * measured
         return None
 
-    def _seconds_of(self, trials: Sequence[FrozenTrial]) -> float:
+    def _seconds_of(
+        self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial] = ()
+    ) -> float:
         """Of wall time for a budget of minutes, otherwise of trainings."""
         if self._search.parsed_budget.minutes is not None:
-            return wall_seconds(trials)
-        return sum(own_seconds(trial) for trial in trials)
+            return wall_seconds([*trials, *running])
+        seconds = sum(own_seconds(trial) for trial in trials)
+        return seconds * (1 + len(running) / max(1, _n_trained(trials)))
+
+
+def _n_trained(trials: Sequence[FrozenTrial]) -> int:
+    return sum(REUSED_KEY not in trial.user_attrs for trial in trials)
 
 
 def wall_seconds(trials: Sequence[FrozenTrial]) -> float:
     """For how long at least one of the trials was running: pauses don't count, workers count once.
 
     Args:
-        trials: finished ones.
+        trials: finished ones, or still running now.
     """
+    now = datetime.now()
     spans = sorted(
-        (trial.datetime_start, trial.datetime_complete)
+        (trial.datetime_start, trial.datetime_complete or now)
         for trial in trials
-        if trial.datetime_start is not None and trial.datetime_complete is not None
+        if trial.datetime_start is not None
     )
     total, until = 0.0, datetime.min
     for start, end in spans:

@@ -19,12 +19,12 @@ from optuna.storages import (
     JournalStorage,
     RDBStorage,
 )
-from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from ..exceptions import ConfigError
+from ..exceptions import ConfigError, StorageError
 from ..passwords import with_hidden_password
+from .journal import JournalFile
 
 JOURNAL_NAME = "study.journal"
 # Seconds to wait for a server. `?connect_timeout=60` in a URL overrules it.
@@ -95,7 +95,9 @@ def _open_journal_url(storage: str) -> JournalStorage:
 def _open_journal(path: Path, named: str) -> JournalStorage:
     _touch(path, named)
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(JournalFile(str(path)))
+    except StorageError:
+        raise
     except (ValueError, KeyError, AssertionError) as error:  # Optuna asserts that it knows a line
         raise ConfigError(
             f"{named}: {str(path)!r} is no journal that this version of Optuna can read; give "

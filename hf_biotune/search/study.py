@@ -15,13 +15,13 @@ from transformers import TrainingArguments
 
 from ..blocks import BlockSpec
 from .data import EncodedSplit
-from .engine import SearchEngine
 from .listener import SearchListener
 from .metrics import resolve_metric
 from .result import SearchResult
 from .search_config import SearchConfig
 from .storages import open_storage
 from .tracking import tracked
+from .workers import Work, Workers, check_workers, with_shared_memory
 
 STUDY_NAME = "hf_biotune"
 
@@ -36,6 +36,7 @@ def biotune_search(
     blocks: BlockSpec = "auto",
     storage: str | BaseStorage | None = None,
     study_name: str = STUDY_NAME,
+    workers: int = 1,
     listener: SearchListener | None = None,
 ) -> SearchResult:
     """Find, by evolution, which blocks of a model to fine-tune and how fast each.
@@ -53,24 +54,45 @@ def biotune_search(
         storage: where the study is kept, instead of the journal file: `"memory"`, a URL, or a
             storage of Optuna; see [`open_storage`].
         study_name: in that storage.
+        workers: processes of this machine that share the search, at least 1: this one and others,
+            which it starts. Each has a GPU of its own as far as there are, otherwise they share the
+            CPU's threads. Programs on other terminals or machines that search with the same
+            settings in the same storage take part as well. With several, which individuals are
+            tried depends on who is how fast. Default: 1.
         listener: is told what happens.
 
     Returns:
         The winner and everything that was tried.
 
     Raises:
-        ConfigError: settings that can't be used together, or a storage that can't be opened.
+        ConfigError: settings that can't be used together, or a storage that can't be opened, or
+            not by several workers.
+        StorageError: the storage fails in mid-search.
+        TrainingError: more trainings fail than `SearchConfig.max_failed_share` allows.
         StudyMismatchError: the storage holds the study of another model, data set or search.
     """
     if args is None:
         args = default_training_arguments()
         storage = storage or "memory"
     search = search or SearchConfig()
+    check_workers(workers)
+    work = Work(
+        model_init,
+        train_dataset,
+        eval_dataset,
+        args,
+        with_shared_memory(search, workers),
+        blocks,
+        open_storage(storage, args.output_dir),
+        study_name,
+    )
+    others = Workers(work, workers)
     greater = resolve_metric(search.metric, search.greater_is_better).greater_is_better
-    told = tracked(listener or SearchListener(), args, greater)
-    engine = SearchEngine(model_init, train_dataset, eval_dataset, args, search, blocks, told)
-    engine.open(open_storage(storage, args.output_dir), study_name)
-    return engine.run()
+    engine = work.engine(tracked(listener or SearchListener(), args, greater))
+    with engine.open(work.storage, study_name):
+        with others:
+            engine.work(others.check)
+        return engine.choose()
 
 
 def default_training_arguments(

@@ -354,7 +354,7 @@ def test_what_was_halved_before_is_halved_again_at_no_cost(search):
     result = search(replace(SEARCH, generations=2))
     halved = next(t for t in result.study.trials if t.state == optuna.trial.TrialState.PRUNED)
     scorer = Scorer(
-        result.study, None, [], SEARCH, SearchListener(), result.kept, result.objectives
+        result.study, None, [], SEARCH, SearchListener(), result.kept, result.objectives, None
     )
     config = BioTuneConfig(lr_multipliers=halved.user_attrs["lr_multipliers"])
     assert scorer.scored_before(plan_of(halved), config).number == halved.number
