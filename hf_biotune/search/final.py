@@ -23,6 +23,7 @@ from transformers import (
     default_data_collator,
     set_seed,
 )
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
@@ -36,6 +37,7 @@ from .forward import Forward
 from .metrics import Metric
 from .out_of_memory import part_of, with_smaller_batches
 from .task import predict
+from .tracking import LOG_DIRECTORY
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class FineTuner:
         self._args = self._execution.arguments(args)
         self._metric = metric
         self._stopping = stopping
+        self._number = 0
 
     def fit(
         self,
@@ -199,6 +202,8 @@ class FineTuner:
             )
             for printing in (PrinterCallback, ProgressCallback):
                 trainer.remove_callback(printing)
+            self._number += 1
+            _keep_logs(trainer, self._args, f"final-{self._number}-seed-{seed}")
             started = time.perf_counter()
             trainer.train()
             return model, time.perf_counter() - started
@@ -275,6 +280,13 @@ def _arguments(
     for name, value in settings.items():
         setattr(changed, name, value)
     return changed
+
+
+def _keep_logs(trainer: Trainer, args: TrainingArguments, name: str) -> None:
+    """TensorBoard's files would else lie among the checkpoints, which are thrown away."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and not callback.logging_dir:
+            callback.logging_dir = str(Path(args.output_dir or ".") / LOG_DIRECTORY / name)
 
 
 def _compute_metrics(metric: Metric) -> Callable[[EvalPrediction], dict[str, float]]:

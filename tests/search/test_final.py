@@ -45,3 +45,23 @@ def test_training_on_all_samples_ends_after_the_given_epochs(
     )
     assert epochs == [(1, 2), (2, 2)]
     assert (result.epochs, result.best_epoch) == (2, 2)
+
+
+def test_tensorboard_keeps_what_trainer_logs_of_each_final_training(
+    digits_train, digits_validation, tmp_path
+):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    args = default_training_arguments(
+        str(tmp_path),
+        num_train_epochs=1,
+        per_device_train_batch_size=30,
+        use_cpu=True,
+        report_to="tensorboard",
+    )
+    splits = DataSplits(digits_train, digits_validation, None, "digits")
+    one = FineTuner(small_resnet, splits, args, METRICS["accuracy"], StoppingRule(None))
+    for seed in (3, 4):
+        one.fit(BioTuneConfig(lr_multipliers={"head": 1.0}), seed)
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == ["final-1-seed-3", "final-2-seed-4"]
+    assert all(list((tmp_path / "runs" / name).glob("events.*")) for name in names)
