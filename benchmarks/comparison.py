@@ -5,9 +5,10 @@
     python scripts/write_results.py
 
 One training is 5 to 15 CPU seconds, so that the whole fits two cores: images have 32 pixels, texts
-16 tokens (and half of the training data), trainings 8 epochs, searches 10 trainings. All settings get their first split, then all the
-next one. Each finished training is kept in `--directory`; the same command goes on with the rest,
-also in a second terminal. What there is after each split is written to `--results`.
+16 tokens (and half of the training data), trainings 8 epochs, searches 10 trainings. All settings
+get their first split, then all the next one. Each finished training is kept in `--directory`; the
+same command goes on with the rest, also in a second terminal. What there is after each split is
+written to `--results`.
 """
 
 from __future__ import annotations
