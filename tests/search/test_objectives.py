@@ -191,7 +191,12 @@ def test_a_search_for_a_score_has_a_front_of_score_and_parameters(digits_train, 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "nsgaii"])
 def test_other_samplers_search_for_several_objectives_too(sampler, digits_train, digits_validation):
     config = replace(
-        SEARCH, sampler=sampler, n_finalists=0, seeds=(1,), objectives=("accuracy", "seconds")
+        SEARCH,
+        sampler=sampler,
+        n_finalists=0,
+        seeds=(1,),
+        generations=1,
+        objectives=("accuracy", "seconds"),
     )
     found = run(digits_train, digits_validation, config)
     assert len(found.pareto_front) >= 1
