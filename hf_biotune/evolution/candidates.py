@@ -61,20 +61,15 @@ class Nursery:
         Args:
             generation: as far as it has got.
             slot: from 0; past the last one there are more of the kind of the last.
-            size: how many; an individual of the first population and an elite that is scored again
-                are just one. With more than one, as many offspring compete with an elite's
-                neighbours.
+            size: how many; an initial individual and an elite that is scored again are just one.
+                With more than one, as many offspring compete with an elite's neighbours.
 
         Returns:
             At least one; each trains at least one block, except copies of a parent that doesn't.
         """
         duty = generation.scheme.duty(generation.index, slot)
         if duty.role == "initial":
-            if size == 1 or slot < generation.scheme.n_slots(0):
-                return [Candidate("initial", self.initial(slot))]
-            # Beside those that several workers still train. Measured with ten of them: when these
-            # were initial individuals too, the same regret took a third more trainings.
-            return self._offspring(generation, slot, size)
+            return [Candidate("initial", self.initial(slot))]
         if duty.role != "offspring" and duty.elite < len(generation.elites):
             elite = generation.elites[duty.elite]
             genes, parents = elite.genotype.to_array(), (elite.number,)

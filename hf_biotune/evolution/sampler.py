@@ -252,9 +252,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
             return self._new_plan(index, slot, "initial", self._completed(given, slot))
         if failed := roster.failed(index, slot):
             return roster.plans[failed[0].number]
-        # What several workers start while generation 0 ends can learn from its finished part.
-        as_of = 1 if index == 0 and slot >= self.scheme.n_slots(0) else index
-        generation, model, tradeoff = self._situation(study, index, as_of=as_of, known=roster.plans)
+        generation, model, tradeoff = self._situation(study, index, as_of=index, known=roster.plans)
         size = 1 if self._screening is None or model is None else self._screening.n_candidates
         candidates = self._nursery.candidates(generation, slot, size)
         genes = np.array([candidate.genes for candidate in candidates])

@@ -74,24 +74,6 @@ def test_a_worker_that_finds_no_free_slot_overfills_the_generation() -> None:
     assert len(study.sampler.get_parent_population(study, 1)) == 6
 
 
-@pytest.mark.parametrize(
-    ("n_finished", "surrogate", "roles"),
-    [(5, True, {"offspring", "random"}), (4, True, {"initial"}), (5, False, {"initial"})],
-)
-def test_what_starts_while_generation_0_ends_descends_from_its_finished_part(
-    n_finished: int, surrogate: bool, roles: set[str]
-) -> None:
-    study = new_study(surrogate=surrogate)
-    running = [study.ask() for _ in range(6)]
-    for trial in running[:n_finished]:
-        study.tell(trial, score_of(trial))
-    surplus = [plan_of(study.ask()) for _ in range(4)]
-    assert [(plan.generation, plan.slot) for plan in surplus] == [(0, 6), (0, 7), (0, 8), (0, 9)]
-    assert {plan.role for plan in surplus} <= roles
-    assert {parent for plan in surplus for parent in plan.parents} <= set(range(n_finished))
-    assert len({plan.genes for plan in surplus}) == 4
-
-
 def test_genotypes_in_training_are_not_chosen_again() -> None:
     study = new_study(n_candidates=100)
     study.optimize(score_of, n_trials=10)
