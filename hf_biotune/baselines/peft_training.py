@@ -77,8 +77,9 @@ class PeftTraining(Training):
 def head_modules(model: nn.Module, partition: Partition) -> list[str]:
     """The modules of the last block that `modules_to_save` can name.
 
-    PEFT takes every module whose name ends like one of these, so names that others end with are
-    left out, such as `norm` of a bare timm model: a pre-trained norm then stays frozen.
+    PEFT takes every module whose name ends like one of these, so names that others outside of the
+    block end with are left out, such as `norm` of a bare timm model: a pre-trained norm then stays
+    frozen.
 
     Returns:
         Names; the last one is the classifier, without which there is nothing to return.
@@ -92,7 +93,7 @@ def head_modules(model: nn.Module, partition: Partition) -> list[str]:
     plain = [
         name
         for name in modules
-        if sum(other.endswith(name) for other in names) == 1
+        if {other for other in names if other.endswith(name)} <= set(modules)
         and not isinstance(model.get_submodule(name), (nn.ModuleList, nn.ModuleDict))
     ]
     return plain if modules and modules[-1] in plain else []

@@ -105,6 +105,15 @@ def test_a_head_whose_name_others_end_with_does_not_fit():
     assert reason == "PEFT's modules_to_save can't name the head alone"
 
 
+def test_names_of_the_head_may_end_alike():
+    model = nn.Sequential()
+    model.add_module("body", nn.Linear(2, 2))
+    model.add_module("pre_classifier", nn.Linear(2, 2))  # as in DistilBERT
+    model.add_module("classifier", nn.Linear(2, 2))
+    blocks = partition(model, {"body": "body", "head": ["pre_classifier", "classifier"]})
+    assert head_modules(model, blocks) == ["pre_classifier", "classifier"]
+
+
 def test_a_model_that_is_a_head_alone_does_not_fit():
     model = nn.Sequential(nn.Linear(2, 2))
     reason = get_method("lora").why_not(model, partition(model))
