@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from .. import numbers
@@ -65,6 +65,7 @@ def plot_cost(
     for point in ordered:
         _draw_point(axes, point, point.title in own)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g} s")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12, y=0.14)

@@ -13,7 +13,7 @@ from .labels import label
 from .style import BODY, FAINT, INK, MUTED, SMALL, new_figure, styled, text_width
 
 _LINE, _CLIQUE_STEP, _MARGIN = 0.26, 0.08, 0.12
-_LONGEST = 30
+_LONGEST = 33
 
 
 @styled
