@@ -17,8 +17,8 @@ from .labels import labels
 from .style import (
     CARD,
     FROZEN,
-    FROZEN_LINE,
     HATCH,
+    HATCH_COLOUR,
     INK,
     MUTED,
     RATE_MAP,
@@ -67,7 +67,7 @@ def plot_individuals(
     # Half an inch a column is enough for a search of few individuals.
     map_width = min(width - left - 0.12, max(2.2, 0.5 * n_rows))
     axes = add_axes(figure, left, KEY_HEIGHT, map_width, height)
-    axes.patch.set(facecolor=FROZEN, hatch=HATCH, hatchcolor=FROZEN_LINE)
+    axes.patch.set(facecolor=FROZEN, hatch=HATCH, **HATCH_COLOUR)
     image = np.ma.masked_invalid(multipliers_of(rows, partition.names).T)
     axes.imshow(
         image, cmap=RATE_MAP, norm=RATE_NORM, aspect="auto", interpolation="none",

@@ -33,6 +33,10 @@ CARD = "#fefefe"
 FROZEN = "#eceff2"
 FROZEN_LINE = "#b4bdc7"
 HATCH = "/////"
+# Before matplotlib 3.11, the last for Python 3.10, hatches have the colour of the edge.
+HATCH_COLOUR: dict[str, Any] = {
+    "hatchcolor" if hasattr(Rectangle, "set_hatchcolor") else "edgecolor": FROZEN_LINE
+}
 
 RATE_NORM = LogNorm(MINIMUM_MULTIPLIER, MAXIMUM_MULTIPLIER)
 RATE_MAP = LinearSegmentedColormap.from_list(
@@ -148,7 +152,7 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
 def frozen_patch(x: float, y: float, width: float, height: float, **options: Any) -> Rectangle:
     """The rectangle that stands for "frozen"."""
     style = {"facecolor": FROZEN, "edgecolor": FROZEN_LINE, "linewidth": 0.8, "hatch": HATCH}
-    return Rectangle((x, y), width, height, **{**style, "hatchcolor": FROZEN_LINE, **options})
+    return Rectangle((x, y), width, height, **{**style, **HATCH_COLOUR, **options})
 
 
 def add_rate_key(figure: Figure, left: float, bottom: float) -> None:
