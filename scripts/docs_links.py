@@ -33,8 +33,24 @@ def public_names(module: str) -> dict[str, str]:
                 homes[name.asname or name.name] = f"{module}.{node.module}.{name.name}"
         elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             exported = [c.value for c in ast.walk(node.value) if isinstance(c, ast.Constant)]
+            if any(isinstance(part, ast.Starred) for part in ast.walk(node.value)):
+                # Of a package that imports its names when they are first used.
+                exported += _keys(tree, "_HOME")
     # A package that only hands on what its own packages export.
     return {name: _definition(homes[name]) for name in exported if name in homes}
+
+
+def _keys(tree: ast.Module, variable: str) -> list[str]:
+    """The keys of the dict that a module assigns to a variable."""
+    return [
+        str(key.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and getattr(node.targets[0], "id", "") == variable
+        and isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+        if isinstance(key, ast.Constant)
+    ]
 
 
 def _definition(path: str) -> str:
