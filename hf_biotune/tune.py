@@ -96,6 +96,7 @@ def tune(
     blocks: BlockSpec = "auto",
     storage: str | None = None,
     workers: int = 1,
+    backend: str = "processes",
     final_seeds: Sequence[int] | None = None,
     retrain: str = "train",
     ensemble: int = 0,
@@ -115,6 +116,7 @@ def tune(
         blocks: see [`partition`].
         storage: of the study; default: a journal file in `args.output_dir`.
         workers: see [`biotune_search`]. The final trainings are done by this process.
+        backend: who runs the workers; see [`biotune_search`].
         final_seeds: of the final trainings. Default: the seeds of the search.
         retrain: what the winner is trained on once more, for its comparison and its adapter:
 
@@ -145,6 +147,7 @@ def tune(
         blocks=blocks,
         storage=storage,
         workers=workers,
+        backend=backend,
         listener=listener,
     )
     directory = Path(args.output_dir)

@@ -103,6 +103,7 @@ def search(
     objective: options.Objectives = [],  # noqa: B006
     storage: options.Storage = None,
     workers: options.Workers = 1,
+    backend: options.Backend = "processes",
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
     batch_size: options.BatchSize = 32,
@@ -140,6 +141,7 @@ def search(
             blocks=run.blocks,
             storage=storage,
             workers=workers,
+            backend=backend,
             listener=listener,
         )
     write_search(result, output_dir, command_line())
@@ -225,6 +227,7 @@ def tune(
     objective: options.Objectives = [],  # noqa: B006
     storage: options.Storage = None,
     workers: options.Workers = 1,
+    backend: options.Backend = "processes",
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
     batch_size: options.BatchSize = 32,
@@ -262,6 +265,7 @@ def tune(
             blocks=run.blocks,
             storage=storage,
             workers=workers,
+            backend=backend,
             retrain=retrain.value,
             ensemble=ensemble,
             provenance=run.provenance(command_line()),

@@ -173,6 +173,13 @@ Workers = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help="Who runs the workers: processes, or ray for a Ray cluster.",
+        rich_help_panel=_SEARCH,
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of evolution and data splits.")]
 RetrainOption = Annotated[
     Retrain,

@@ -227,6 +227,17 @@ class SearchEngine:
         Args:
             check_workers: is called between trainings. Default: nothing.
         """
+        self._begun(check_workers).run()
+
+    def watch(self, others_work: Callable[[], bool]) -> None:
+        """Let others spend what is left of the budget; the listener hears of it.
+
+        Args:
+            others_work: waits a moment; whether there is more to come.
+        """
+        self._begun(lambda: None).watch(others_work)
+
+    def _begun(self, check_workers: Callable[[], None]) -> TrialLoop:
         self._listener.on_search_begin(
             self._partition, self._search.parsed_budget, len(finished_trials(self._study))
         )
@@ -241,7 +252,7 @@ class SearchEngine:
             self._objectives,
             self._failures,
         )
-        TrialLoop(
+        return TrialLoop(
             self._study,
             self._processes,
             self._partition,
@@ -256,7 +267,7 @@ class SearchEngine:
             self._listener,
             check_workers,
             lambda: None if self._cache is None else self._cache.statistics.share,
-        ).run()
+        )
 
     # -- the winner -----------------------------------------------------------------------------
 

@@ -90,6 +90,17 @@ class TrialLoop:
             self._run_trial()
             self._tell_listener(told)
 
+    def watch(self, others_work: Callable[[], bool]) -> None:
+        """Tell the listener of what others train, and train nothing.
+
+        Args:
+            others_work: waits a moment; whether there is more to come.
+        """
+        told = {trial.number for trial in finished_trials(self.study)}
+        while others_work():
+            self._tell_listener(told)
+        self._tell_listener(told)
+
     def _goes_on(self, told: set[int]) -> bool:
         """Whether there is something left for another individual."""
         awaited: set[int] | None = None

@@ -17,6 +17,7 @@ from ..blocks import BlockSpec
 from .data import EncodedSplit
 from .listener import SearchListener
 from .metrics import resolve_metric
+from .ray_workers import PROCESSES, RAY, RayWorkers, check_backend
 from .result import SearchResult
 from .search_config import SearchConfig
 from .storages import open_storage
@@ -37,6 +38,7 @@ def biotune_search(
     storage: str | BaseStorage | None = None,
     study_name: str = STUDY_NAME,
     workers: int = 1,
+    backend: str = PROCESSES,
     listener: SearchListener | None = None,
 ) -> SearchResult:
     """Find, by evolution, which blocks of a model to fine-tune and how fast each.
@@ -59,6 +61,9 @@ def biotune_search(
             CPU's threads. Programs on other terminals or machines that search with the same
             settings in the same storage take part as well. With several, which individuals are
             tried depends on who is how fast. Default: 1.
+        backend: who runs the workers: `"processes"` (default) of this machine, or `"ray"` (extra
+            `ray`): so many tasks of a Ray cluster, or of a Ray that is started on this machine;
+            see [`RayWorkers`].
         listener: is told what happens.
 
     Returns:
@@ -76,6 +81,7 @@ def biotune_search(
         storage = storage or "memory"
     search = search or SearchConfig()
     check_workers(workers)
+    check_backend(backend)
     work = Work(
         model_init,
         train_dataset,
@@ -86,12 +92,15 @@ def biotune_search(
         open_storage(storage, args.output_dir),
         study_name,
     )
-    others = Workers(work, workers)
+    others = RayWorkers(work, workers) if backend == RAY else Workers(work, workers)
     greater = resolve_metric(search.metric, search.greater_is_better).greater_is_better
     engine = work.engine(tracked(listener or SearchListener(), args, greater))
     with engine.open(work.storage, study_name):
         with others:
-            engine.work(others.check)
+            if isinstance(others, RayWorkers):
+                engine.watch(others.are_working)
+            else:
+                engine.work(others.check)
         return engine.choose()
 
 
