@@ -65,6 +65,11 @@ class PlainProgress(SearchListener):
             f"{report.score:.4f} {report.state:8s} best {report.best_score:.4f} "
             f"{strip_of(report.best_multipliers, self._names)} {time_left(report)}"
         )
+        self._tell_failure(report)
+
+    def _tell_failure(self, report: TrialReport) -> None:
+        if report.reason:
+            self._line(f"individual {report.number}: {report.reason}")
 
     def on_finalist(self, number: int, seed: int, score: float) -> None:
         """Tell it."""
@@ -88,6 +93,7 @@ class GenerationProgress(PlainProgress):
 
     def on_trial_end(self, report: TrialReport) -> None:
         """Tell the generation that it ends, if it does."""
+        self._tell_failure(report)
         self._tell(self._tally.add(report))
 
     def on_finalist(self, number: int, seed: int, score: float) -> None:

@@ -22,7 +22,7 @@ from .result import SearchResult
 from .search_config import SearchConfig
 from .storages import open_storage
 from .tracking import tracked
-from .workers import Work, Workers, check_workers, with_shared_memory
+from .workers import Work, Workers, check_not_distributed, check_workers, with_shared_memory
 
 STUDY_NAME = "hf_biotune"
 
@@ -82,6 +82,7 @@ def biotune_search(
     search = search or SearchConfig()
     check_workers(workers)
     check_backend(backend)
+    check_not_distributed()
     work = Work(
         model_init,
         train_dataset,

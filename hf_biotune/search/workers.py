@@ -122,6 +122,22 @@ def check_workers(workers: Any) -> None:
         raise ConfigError(f"workers must be an integer of at least 1, got {workers!r}")
 
 
+def check_not_distributed() -> None:
+    """Check that this process is not one of several that train one model.
+
+    Raises:
+        ConfigError: `torchrun` or `accelerate launch` started several.
+    """
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world != "1":
+        raise ConfigError(
+            f"WORLD_SIZE={world}: a search does not spread one training over several processes, "
+            f"as torchrun and accelerate launch want it; start it without them, and give workers="
+            f"{world} (--workers {world}) to train as many individuals at once. The winner can be "
+            f"fine-tuned with DDP or FSDP afterwards, by Trainer"
+        )
+
+
 @dataclass
 class _Worker:
     """A process, the line to it, and the last that it said."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from report.report_examples import make_partition
@@ -65,6 +66,17 @@ def test_a_log_has_a_line_for_every_individual():
         "4 individuals: 2 complete, 1 stopped early, 1 reused at no cost; 50% of all samples from "
         "the prefix cache"
     )
+
+
+@pytest.mark.parametrize("kind", [PlainProgress, GenerationProgress])
+def test_an_individual_that_fails_is_told_with_its_reason(kind):
+    lines = []
+    listener = kind(lines.append)
+    report = replace(told(7, state="failed", score=0.0), reason="RuntimeError: no room")
+    listener.on_trial_end(report)
+    listener.on_search_end()
+    assert any(line.endswith("individual 7: RuntimeError: no room") for line in lines)
+    assert "1 failed" in lines[-1]
 
 
 def test_ci_has_a_line_for_every_generation():
