@@ -89,6 +89,7 @@ class TrialLoop:
         while self._goes_on(told):
             self._run_trial()
             self._tell_listener(told)
+        self._tell_listener(told)
 
     def watch(self, others_work: Callable[[], bool]) -> None:
         """Tell the listener of what others train, and train nothing.
