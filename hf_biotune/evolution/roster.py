@@ -65,8 +65,14 @@ class Roster:
 
         Complete is a matter of numbers, as for Optuna's own genetic algorithms: when as many trials
         have finished (or been given up) as there are slots. Trials that are still running, or that
-        died without telling, hold nobody up.
+        died without telling, hold nobody up. Those that failed are repeated, even if others have
+        filled the generation meanwhile.
         """
+        abandoned = {
+            generation
+            for generation, slot in self._failed
+            if not self._is_given_up(generation, slot) and (generation, slot) not in self._taken
+        }
         given_up = Counter(
             generation
             for generation, slot in self._failed
@@ -75,7 +81,8 @@ class Roster:
         return next(
             generation
             for generation in itertools.count()
-            if self._finished[generation] + given_up[generation] < self.scheme.n_slots(generation)
+            if generation in abandoned
+            or self._finished[generation] + given_up[generation] < self.scheme.n_slots(generation)
         )
 
     def claim(self, generation: int, number: int, *, enqueued: bool = False) -> int:

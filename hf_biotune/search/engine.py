@@ -6,19 +6,21 @@ All state lives in the Optuna storage; this object can be thrown away at any mom
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec, partition
 from ..evolution import Scheme
-from ..exceptions import ConfigError, StorageError
+from ..exceptions import BioTuneError, ConfigError, StorageError
 from ..genotype import Genotype
 from .adapter_store import AdapterDirectory, AdapterMemory, AdapterStore
 from .budget_plan import BudgetPlan, n_finalists_of, plan_budget, population_of, report_of
@@ -37,6 +39,7 @@ from .listener import SearchListener
 from .loop import TrialLoop
 from .metrics import resolve_metric
 from .objectives import Objectives
+from .orphans import PROCESS_KEY, fail
 from .phenotypes import Phenotypes, check_extra_genes_fit, neutral_genes
 from .prefix_cache import PrefixCache
 from .processes import Processes
@@ -135,9 +138,17 @@ class SearchEngine:
                 f"individual is in it; go on with the same command when it works again"
             ) from error
         finally:
+            self._give_up_what_is_left()
             self._processes.close()
             if self._cache is not None:
                 self._cache.close()
+
+    def _give_up_what_is_left(self) -> None:
+        """A trial that was interrupted while it was planned is not known to be over."""
+        with suppress(BioTuneError, OptunaError, SQLAlchemyError):  # then others will see
+            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if trial.user_attrs.get(PROCESS_KEY) == self._processes.number:
+                    fail(self._study, trial._trial_id, "interrupted")
 
     def _keep_in(self, store: AdapterStore) -> KeptAdapters:
         return KeptAdapters(

@@ -139,8 +139,9 @@ class JournalFile(JournalFileBackend):  # type: ignore[misc]  # optuna is not fo
                     written += file.write(data[written:])
                 os.fsync(file.fileno())
             except BaseException:
-                with suppress(OSError):  # whoever comes next cuts it
-                    file.truncate(end)
+                # Not what is whole: others may have read it.
+                with suppress(OSError):
+                    file.truncate(_end_of_last_line(file))
                 raise
 
     @contextmanager

@@ -64,7 +64,6 @@ def test_ctrl_c_stops_all_workers_and_says_how_to_go_on(model_directory, image_f
     assert not [p for p in psutil.process_iter() if _group_of(p) == group and _lives(p)]
     states = {trial.state for trial in study().trials}
     assert TrialState.COMPLETE in states
-    assert TrialState.RUNNING not in states
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -74,6 +74,20 @@ def test_a_worker_that_finds_no_free_slot_overfills_the_generation() -> None:
     assert len(study.sampler.get_parent_population(study, 1)) == 6
 
 
+def test_an_orphan_is_run_again_though_others_have_filled_its_generation() -> None:
+    study = new_study()
+    running = [study.ask() for _ in range(7)]  # one more than there are slots
+    genotypes = [suggest_genotype(trial, BLOCKS) for trial in running]
+    for trial in (*running[:2], *running[3:]):
+        study.tell(trial, 0.5)
+    assert plan_of(study.ask()).generation == 1
+    study.tell(running[2], state=TrialState.FAIL)
+    again = study.ask()
+    assert (plan_of(again).generation, plan_of(again).slot) == (0, 2)
+    assert suggest_genotype(again, BLOCKS) == genotypes[2]
+    assert plan_of(study.ask()).generation == 1
+
+
 def test_genotypes_in_training_are_not_chosen_again() -> None:
     study = new_study(n_candidates=100)
     study.optimize(score_of, n_trials=10)
