@@ -6,15 +6,17 @@
 The table is what `replay.py` answers searches from, in microseconds instead of minutes. So that it
 knows the places where searches go and favours none, its genotypes come from
 
-- `start`: what people try by hand (linear probe, full fine-tuning, last half),
-- `random`: 120 times U[0, 1],
-- `paper`, `default`, `tpe`, `cmaes`: 40 each that these samplers propose in a search of their own,
+- `start`: the seeded start of a search (linear probe, full fine-tuning, last half, and rates by
+  relative gradient norms),
+- `random`: 70 times U[0, 1],
+- `paper`, `default`, `tpe`, `cmaes`: 20 each that these samplers propose in a search of their own,
   whose feedback is the validation score of seed 684.
 
-Each is trained to the end with all three published seeds, on all data and then on each of the two
-half-data folds of `SearchConfig.paper()`. That takes some hours of one core. Results are appended
-to `--records`, a line each, as they come: start the command again and it goes on where it was.
-When nothing is left to train, they are packed into `--output`.
+Each is trained to the end with all three published seeds on all data, and with `--folds` on each of
+the two half-data folds of `SearchConfig.paper()` too. That takes an hour of one core, or two.
+Results are appended to `--records`, a line each, as they come: start the command again and it goes
+on where it was. When nothing is left to train, they are packed into `--output`, as far as seeds are
+complete; with `--pack-only` at once.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ from hf_biotune.search import (
 from hf_biotune.search.encode import encode_splits
 from hf_biotune.search.fitness import EpochRecord
 from hf_biotune.search.folds import folds
+from hf_biotune.search.forward import Forward
+from hf_biotune.search.gradients import relative_gradient_norms
 from hf_biotune.search.identity import fingerprint_of_model
 from hf_biotune.search.models import image_classifier, load_image_processor
 from hf_biotune.search.starts import starting_points
@@ -64,8 +68,8 @@ METRIC = resolve_metric("macro_accuracy")
 IMAGE_SIZE = 32
 SEEDS = SearchConfig.paper().seeds
 FOLD_FRACTION = SearchConfig.paper().fold_fraction
-N_RANDOM = 120
-SEARCHED = {"paper": 40, "default": 40, "tpe": 40, "cmaes": 40}
+N_RANDOM = 70
+SEARCHED = {"paper": 20, "default": 20, "tpe": 20, "cmaes": 20}
 _TRAINING = (
     "optim",
     "learning_rate",
@@ -132,7 +136,7 @@ class TestedCurve:
         return True
 
     def _test_score(self) -> float:
-        logits = predict(self._model, self._test, batch_size=250, device="cpu")
+        logits = predict(Forward(self._model, "cpu"), self._test.view(), batch_size=250)
         return METRIC.compute(logits, self._test.labels)
 
 
@@ -191,8 +195,17 @@ class Laboratory:
             "cpu_seconds": round(seconds, 3),
         }
 
-    def about(self) -> dict[str, Any]:
-        """What the table was recorded with."""
+    def starts(self) -> dict[str, Genotype]:
+        """The seeded start of a search, by name."""
+        evaluator = self.evaluator
+        samples = evaluator.train.view(None)
+        ratios = relative_gradient_norms(
+            evaluator.pool, self.partition, samples, evaluator.args, seed=SEEDS[0]
+        )
+        return starting_points(self.partition, ratios)
+
+    def about(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """What the table was recorded with; `seeds` are those that are complete."""
         evaluator = self.evaluator
         return {
             "model": f"EfficientNet-Lite0, ImageNet ({fingerprint_of_model(evaluator.pool.model)})",
@@ -205,7 +218,8 @@ class Laboratory:
                 "test": len(self.data.test or ()),
             },
             "block_names": self.partition.names,
-            "seeds": SEEDS,
+            "starts": {name: genotype.to_dict() for name, genotype in self.starts().items()},
+            "seeds": list(seeds),
             "fold_fraction": FOLD_FRACTION,
             "n_epochs": evaluator.epochs,
             "training": {name: str(getattr(evaluator.args, name)) for name in _TRAINING},
@@ -346,10 +360,10 @@ class Recorder:
         )
 
 
-def record(recorder: Recorder, notebook: Notebook, model: str) -> None:
+def record(recorder: Recorder, notebook: Notebook, here: Laboratory, with_folds: bool) -> None:
     """Everything, in the order of its worth: one seed, further seeds, folds."""
-    blocks = partition(image_classifier(model, [str(digit) for digit in range(10)])())
-    starts = [Task("start", start, SEEDS[0]) for start in starting_points(blocks).values()]
+    blocks = here.partition
+    starts = [Task("start", start, SEEDS[0]) for start in here.starts().values()]
     generator = np.random.default_rng(0)
     drawn = [Genotype.random(len(blocks), generator) for _ in range(N_RANDOM)]
     searches = [search(method, n, blocks.names) for method, n in SEARCHED.items()]
@@ -360,9 +374,20 @@ def record(recorder: Recorder, notebook: Notebook, model: str) -> None:
         key: (row["source"], Genotype.from_dict(row["genotype"]))
         for (key, _, _), row in notebook.records.items()
     }
-    for fold in (ALL_DATA, *range(round(1 / FOLD_FRACTION))):
+    folds_of_paper = range(round(1 / FOLD_FRACTION)) if with_folds else ()
+    for fold in (ALL_DATA, *folds_of_paper):
         for seed in SEEDS:
             recorder.run(each([Task(*pair, seed, fold) for pair in genotypes.values()]))
+
+
+def complete_seeds(notebook: Notebook) -> list[int]:
+    """Those with which every genotype was trained on all data."""
+    genotypes = {key for key, _, _ in notebook.records}
+    return [
+        seed
+        for seed in SEEDS
+        if all((key, seed, ALL_DATA) in notebook.records for key in genotypes)
+    ]
 
 
 def main() -> None:
@@ -372,15 +397,18 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--output", type=Path, default=TABLE)
+    parser.add_argument("--folds", action="store_true", help="the two half-data folds too")
     parser.add_argument("--pack-only", action="store_true", help="train nothing more")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     notebook = Notebook(arguments.records)
+    here = Laboratory(arguments.model, arguments.dataset)
     if not arguments.pack_only:
         recorder = Recorder(notebook, arguments.model, arguments.dataset, arguments.processes)
-        record(recorder, notebook, arguments.model)
-    about = Laboratory(arguments.model, arguments.dataset).about()
-    Table.from_records(notebook.records.values(), about).save(arguments.output)
+        record(recorder, notebook, here, arguments.folds)
+    seeds = complete_seeds(notebook)
+    records = [record for record in notebook.records.values() if record["seed"] in seeds]
+    Table.from_records(records, here.about(seeds)).save(arguments.output)
 
 
 if __name__ == "__main__":

@@ -3,21 +3,25 @@
     python benchmarks/replayed_search.py --repetitions 20
 
 Halving, patience, folds, seeds, reuse, finalists and budgets are those of `biotune_search`; only
-the training itself is looked up. Prints, for each preset, the regret of the genotype that the
-search chooses (`replay.py` says of what), and what it would have spent.
+the training itself is looked up. Prints, for each preset and for the default without each of its
+savings, the regret of the genotype that the search chooses (`replay.py` says of what), and what it
+would have spent. `tests/benchmarks` holds the default preset to what is kept in `results/`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import torch
+from environment import machine, versions
 from landscapes import Phenotype
 from replay import TABLE, RealTable
 from table import ALL_DATA, Table
@@ -33,8 +37,12 @@ from hf_biotune.search import (
     default_training_arguments,
 )
 from hf_biotune.search.engine import SearchEngine
-from hf_biotune.search.fitness import EpochHook, EpochRecord, SeedRun
+from hf_biotune.search.fitness import EpochHook, EpochRecord, RunKeeper, SeedRun
 from hf_biotune.search.folds import Split
+from hf_biotune.search.starts import STARTS_KEY
+from hf_biotune.search.training import Training
+
+RESULTS = Path(__file__).parent / "results" / "replayed_search.json"
 
 
 class Blocks(nn.Module):
@@ -44,6 +52,10 @@ class Blocks(nn.Module):
         super().__init__()
         for name in names:
             self.add_module(name, nn.Linear(1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Never called: nothing is trained."""
+        raise RuntimeError("recorded trainings need no forward pass")
 
 
 class RecordedFitness(FitnessEvaluator):
@@ -64,13 +76,15 @@ class RecordedFitness(FitnessEvaluator):
 
     def evaluate(
         self,
-        config: BioTuneConfig,
+        config: BioTuneConfig | Training,
         seeds: Sequence[int],
         train_indices: np.ndarray | None = None,
         validation_indices: np.ndarray | None = None,
         after_epoch: EpochHook | None = None,
+        keeper: RunKeeper | None = None,
     ) -> FitnessResult:
-        """See [`FitnessEvaluator.evaluate`]."""
+        """See [`FitnessEvaluator.evaluate`]; there are no weights to keep."""
+        assert isinstance(config, BioTuneConfig)
         table = self._terrain.table
         row = self._terrain.nearest_to(phenotype_of(config, table.block_names))
         part = table.part(self._fold(train_indices))
@@ -154,9 +168,12 @@ def replay(search: SearchConfig, table: Table) -> Outcome:
     """Run a whole search on recorded trainings.
 
     Args:
-        search: its seeds and its fold fraction must be those that were recorded.
+        search: its fold fraction must be one that was recorded; its seeds are those of the table.
         table: where the trainings are.
     """
+    seeds = tuple(table.seeds.tolist())
+    per_individual = min(search.seeds_per_individual, len(seeds))
+    search = replace(search, seeds=seeds, seeds_per_individual=per_individual)
     terrain = RealTable(search.seed, table)
     names = table.block_names
     engine = SearchEngine(
@@ -169,7 +186,11 @@ def replay(search: SearchConfig, table: Table) -> Outcome:
         SearchListener(),
     )
     engine._evaluator = RecordedFitness(engine._evaluator, terrain, engine._folds)
-    with engine.open(optuna.storages.InMemoryStorage(), "replay"):
+    storage = optuna.storages.InMemoryStorage()
+    # Those of the real model: gradients of the stand-in say nothing.
+    study = optuna.create_study(storage=storage, study_name="replay", direction="maximize")
+    study.set_user_attr(STARTS_KEY, table.about["starts"])
+    with engine.open(storage, "replay"):
         engine.work()
         result = engine.choose()
     genes = result.best_genotype.to_array()
@@ -190,35 +211,83 @@ def _samples(table: Table, split: str) -> EncodedSplit:
     return EncodedSplit({"x": torch.zeros(len(labels), 1)}, labels, names)
 
 
-PRESETS = {"paper": SearchConfig.paper, "default": SearchConfig}
-# Nothing is computed, so there is nothing to time.
-PLAIN = {"memory_layout": "contiguous", "precision": "fp32"}
+# Nothing is computed, so there is nothing to time, and there are no weights to keep.
+PLAIN: dict[str, Any] = {
+    "memory_layout": "contiguous",
+    "precision": "fp32",
+    "fused_optimizer": False,
+    "keep_best": 0,
+}
+
+
+def _paper(**settings: Any) -> SearchConfig:
+    """The published scheme on all data, which tells it more than its folds would."""
+    return SearchConfig.paper(**{"fold_fraction": 1.0, **settings})
+
+
+def _without(**changed: Any) -> Callable[..., SearchConfig]:
+    return lambda **settings: SearchConfig(**{**changed, **settings})
+
+
+VARIANTS: dict[str, Callable[..., SearchConfig]] = {
+    "paper": _paper,
+    "default": SearchConfig,
+    # One lever less each, at the same budget.
+    "- halving": _without(halving=False),
+    "- racing": _without(racing=False),
+    "- reuse": _without(memoise=False),
+    "- surrogate": _without(surrogate=False),
+    "- seeded start": _without(seeded_start=False),
+    "- finalists": _without(n_finalists=0),
+    # Others that choose, with all of the default's savings.
+    "random": _without(sampler="random"),
+    "tpe": _without(sampler="tpe"),
+    # Other budgets.
+    **{f"budget {budget}": _without(budget=budget) for budget in (10, 15, 25, 30, 40, 60)},
+}
+
+
+def repeat(variant: str, seeds: Sequence[int], table: Table) -> list[Outcome]:
+    """The same search with several seeds of the evolution."""
+    return [replay(VARIANTS[variant](seed=seed, **PLAIN), table) for seed in seeds]
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """The mean of each measure, and its standard error."""
+    values = np.array([list(vars(outcome).values()) for outcome in outcomes], dtype=float)
+    errors = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return {
+        name: {"mean": round(float(mean), 4), "standard_error": round(float(error), 4)}
+        for name, mean, error in zip(vars(outcomes[0]), values.mean(axis=0), errors, strict=True)
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="number of the first repetition")
-    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     table = Table.load(TABLE)
-    for preset in arguments.presets:
-        outcomes = [
-            replay(PRESETS[preset](seed=number, **PLAIN), table)
-            for number in range(arguments.first, arguments.first + arguments.repetitions)
-        ]
-        print(f"{preset:<8}", *(f"{name} {summary}" for name, summary in _summary(outcomes)))
-
-
-def _summary(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
-    values = np.array([list(vars(outcome).values()) for outcome in outcomes])
-    errors = values.std(axis=0, ddof=1) / np.sqrt(len(values))
-    return [
-        (name, f"{mean:.4g} ({error:.2g})")
-        for name, mean, error in zip(vars(outcomes[0]), values.mean(axis=0), errors, strict=True)
-    ]
+    seeds = range(arguments.first, arguments.first + arguments.repetitions)
+    path: Path = arguments.output
+    results = json.loads(path.read_text())["results"] if path.exists() else {}
+    for variant in arguments.variants:
+        measured = summary(repeat(variant, seeds, table))
+        results[variant] = {"repetitions": len(seeds), **measured}
+        cells = [f"{n} {m['mean']:.4g} ({m['standard_error']:.2g})" for n, m in measured.items()]
+        print(f"{variant:<15}", *cells, flush=True)
+    report = {
+        "table": {name: table.about[name] for name in ("model", "data", "image_size", "n_epochs")},
+        "versions": versions("hf-biotune", "numpy", "optuna", "scipy", "torch"),
+        "machine": machine(),
+        "results": results,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ CUMULATIVE = (
     "+ one seed",
     "+ halving, racing",
     "+ reuse",
+    "+ cache",
     "default, few",
 )
-ALONE = ("- layout", "- racing", "- halving", "- reuse", "- surrogate", "- seeded start")
+ALONE = ("- layout", "- racing", "- halving", "- reuse", "- cache", "- surrogate", "- seeded start")
 Run = Mapping[str, Any]
 
 
