@@ -5,11 +5,12 @@ import pytest
 
 from hf_biotune.evolution.plan import PLAN_KEY, Plan
 from hf_biotune.search.contenders import differ, family_of, finalist_trials
-from hf_biotune.search.fitness import FitnessResult, SeedRun
+from hf_biotune.search.fitness import EpochRecord, FitnessResult, SeedRun
 from hf_biotune.search.history import FITNESS_KEY, MULTIPLIERS_KEY
 from hf_biotune.search.metrics import METRICS
 
 ACCURACY = METRICS["accuracy"]
+CURVE = (EpochRecord(0.5, 0.5, 0.5, 1e-3),)
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def study():
 def add(study, score, multipliers, role="offspring", parents=(), generation=1):
     slot = len(study.trials)
     plan = Plan(generation, 0, role, parents, slot, (0.5, 0.5))
-    fitness = FitnessResult((SeedRun(1, (), score, 1.0),), 10, 1.0)
+    fitness = FitnessResult((SeedRun(1, CURVE, score, 1.0),), 10, 1.0)
     study.add_trial(
         optuna.create_trial(
             value=score,

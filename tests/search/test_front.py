@@ -8,13 +8,14 @@ import pytest
 
 from hf_biotune.evolution.plan import PLAN_KEY, Plan
 from hf_biotune.exceptions import ConfigError
-from hf_biotune.search.fitness import FitnessResult, SeedRun
+from hf_biotune.search.fitness import EpochRecord, FitnessResult, SeedRun
 from hf_biotune.search.front import best_under, individuals_of, pareto_front
 from hf_biotune.search.history import FITNESS_KEY, MULTIPLIERS_KEY
 from hf_biotune.search.metrics import METRICS
 from hf_biotune.search.objectives import Objectives
 
 #                      on the front                  dominated
+CURVE = (EpochRecord(0.5, 0.5, 0.5, 1e-3),)
 SCORES = [0.50, 0.80, 0.90, 0.92, 0.70, 0.80]
 PARAMETERS = [10, 20, 60, 100, 40, 25]
 
@@ -128,7 +129,7 @@ def test_a_share_of_seconds_needs_an_individual_that_trained_every_block():
 def add(study, score, blocks, fold):
     number = len(study.trials)
     plan = Plan(fold, fold, "offspring", (), number, (0.5, 0.5))
-    fitness = FitnessResult((SeedRun(1, (), score, 2.0),), 40, 1.0)
+    fitness = FitnessResult((SeedRun(1, CURVE, score, 2.0),), 40, 1.0)
     study.add_trial(
         optuna.create_trial(
             values=[score, 40.0],
@@ -151,7 +152,7 @@ def test_individuals_are_those_of_one_fold_and_finalists_have_their_confirmed_sc
         (0.4, "b", 1),
     ):
         add(study, score, blocks, fold)
-    confirmed = FitnessResult((SeedRun(1, (), 0.5, 2.0), SeedRun(2, (), 0.9, 4.0)), 40, 1.0)
+    confirmed = FitnessResult((SeedRun(1, CURVE, 0.5, 2.0), SeedRun(2, CURVE, 0.9, 4.0)), 40, 1.0)
     found = individuals_of(study, objectives(), {2: confirmed}).sort_values("trial")
     assert found.trial.tolist() == [2, 3, 4]
     assert found.score.tolist() == [0.7, 0.6, 0.4]
