@@ -66,6 +66,7 @@ UNGUIDED = {"surrogate": False, "seeded_start": False}
 VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "paper": SearchConfig.paper,
     "default": SearchConfig,
+    "extra genes": lambda: SearchConfig(extra_genes=("norm_statistics", "base_lr")),
     # What people do by hand: no search, the final trainings alone.
     "full fine-tuning": SearchConfig,
     "linear probe": SearchConfig,

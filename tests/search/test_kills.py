@@ -18,7 +18,7 @@ from tiny_searches import SEARCH, course, kill, results, search, start, study_of
 from hf_biotune.evolution import plan_of
 from hf_biotune.evolution.plan import stored_plan
 from hf_biotune.search.history import FAILURE_KEY, finished_trials, spent_trainings
-from hf_biotune.search.processes import SUFFIX
+from hf_biotune.search.processes import SUFFIX, Processes
 
 ENDLESS = replace(SEARCH, budget=100_000)
 
@@ -149,5 +149,9 @@ def test_a_second_process_joins_a_search_and_leaves_what_the_first_trains_alone(
     assert not [trial for trial in again.study.trials if trial.state == TrialState.RUNNING]
     owners = {trial.user_attrs["process"] for trial in again.study.trials}
     assert len(owners) == 2
+    # One that was killed between two trainings left no orphan, so nobody had to look for it yet.
+    third = Processes(again.study)
+    assert third.others() == []
+    third.close()
     log = optuna.load_study(study_name="hf_biotune" + SUFFIX, storage=again.study._storage)
     assert not [entry for entry in log.trials if entry.state == TrialState.RUNNING]
