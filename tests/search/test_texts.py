@@ -118,7 +118,7 @@ def test_a_search_on_texts_finds_blocks_of_the_encoder(bert, tokenizer):
         data.validation,
         args,
         SearchConfig(budget=3, n_finalists=1, seeds=(1, 2)),
-        storage="sqlite://",
+        storage="memory",
     )
     assert result.partition.names == ("stem", "layer0", "layer1", "head")
     model = text_classifier(bert, data.label_names)()
