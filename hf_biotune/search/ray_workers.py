@@ -82,7 +82,7 @@ class RayWorkers:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         try:
             resources = self._resources()
-            has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            has: dict[str, float] = ray.cluster_resources()
             _check_room(resources, self._number, has)
             options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
             task = ray.remote(max_retries=0, **options)(_take_part)
