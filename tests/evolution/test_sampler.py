@@ -323,12 +323,6 @@ def test_a_late_trial_does_not_change_who_is_exploited() -> None:
     ]
 
 
-def test_one_error_is_raised_for_several_objectives() -> None:
-    study = optuna.create_study(directions=["minimize", "maximize"], sampler=BioTuneSampler(BLOCKS))
-    with pytest.raises(ConfigError, match="one objective, but the study has 2"):
-        study.ask()
-
-
 def test_other_parameters_are_reproducible_and_differ_between_trials() -> None:
     def with_momentum(trial: Trial) -> float:
         trial.suggest_float("momentum", 0.0, 1.0)

@@ -22,5 +22,5 @@ def test_the_example_pushes_an_adapter_and_loads_it_back(hub, name, tmp_path, ca
     )
     output = capsys.readouterr().out
     assert f"pushed: {hub.url}/{name}/commit/" in output
-    assert "blocks and rates: {'layer3': 2.5, 'head': 1.0}" in output
+    assert "blocks and rates: {'head': 1.0, 'layer3': 2.5}" in output
     assert "the same outputs: True" in output
