@@ -98,7 +98,8 @@ def main(
         rate = config.lr_multipliers.get(name)
         print(f"  {name}: " + ("frozen" if rate is None else f"learning rate x {rate:.2f}"))
 
-    trainer.train(trial=best.hyperparameters)
+    # Trainer takes a plain dict of parameters only where Ray or wandb is installed.
+    trainer.train(trial=optuna.trial.FixedTrial(best.hyperparameters))
     metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
     print(f"test accuracy: {metrics['test_accuracy']:.3f}")
     trainer.model.save_pretrained(output_dir)

@@ -90,7 +90,7 @@ def test_each_trial_trains_the_blocks_and_rates_of_its_genes(init, search):
 def test_the_winner_is_trained_again_from_its_hyperparameters(init, search):
     trainer, best = search(Watch(), n_trials=2)
     assert trainer.model is None
-    trainer.train(trial=best.hyperparameters)
+    trainer.train(trial=optuna.trial.FixedTrial(best.hyperparameters))
     config = trainer.model.active_peft_config
     assert config.lr_multipliers == init.config_of(best.hyperparameters).lr_multipliers
     # The same seed, and so the same objective.
