@@ -6,7 +6,8 @@ import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..exceptions import BioTuneError, ConfigError
+from ..exceptions import BioTuneError
+from ..search.workers import check_workers
 from .arena import Arena
 from .outputs import write_outputs
 from .plan import DEFAULT_METHODS, DEFAULT_SEEDS, Plan, checked_methods
@@ -62,8 +63,7 @@ def compare(
         print(standings.table)
         ```
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ConfigError(f"workers must be an integer of at least 1, got {workers!r}")
+    check_workers(workers)
     plan = Plan(arena, checked_methods(methods), tuple(seeds), splits, str(budget), metric)
     directory = Path(output_dir)
     helpers = [

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..exceptions import DataError, StudyMismatchError
+from ..search.identity import differences_of
 
 TUNING = "tuning"
 IDENTITY_NAME = "comparison.json"
@@ -101,13 +102,7 @@ class Ledger:
             if not path.exists():
                 write_whole(path, json.dumps(wanted, indent=1))
                 return
-        stored = _read(path)
-        differences = [
-            f"{name} (there {stored.get(name)!r}, here {wanted.get(name)!r})"
-            for name in sorted({*stored, *wanted})
-            if stored.get(name) != wanted.get(name)
-        ]
-        if differences:
+        if differences := differences_of(_read(path), wanted):
             raise StudyMismatchError(
                 f"{str(self.directory)!r} holds a comparison of something else; it differs in "
                 f"{'; '.join(differences)}. Give another output directory, or the same settings"

@@ -105,16 +105,25 @@ def claim(study: optuna.Study, identity: Mapping[str, Any]) -> None:
             f"the study {study.study_name!r} has schema {stored['schema']}, this version of "
             f"hf_biotune reads up to {SCHEMA}; install a newer one"
         )
-    differences = [
-        f"{name} (there {stored.get(name)!r}, here {identity.get(name)!r})"
-        for name in sorted({*stored, *identity})
-        if stored.get(name) != identity.get(name)
-    ]
-    if differences:
+    if differences := differences_of(stored, identity):
         raise StudyMismatchError(
             f"the study {study.study_name!r} is about something else; it differs in "
             f"{'; '.join(differences)}. Give another output directory, or the same settings"
         )
+
+
+def differences_of(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities, a phrase for each name.
+
+    Args:
+        stored: JSON values by name.
+        wanted: the same, of what is to go on with it.
+    """
+    return [
+        f"{name} (there {stored.get(name)!r}, here {wanted.get(name)!r})"
+        for name in sorted({*stored, *wanted})
+        if stored.get(name) != wanted.get(name)
+    ]
 
 
 def _plain(value: Any) -> Any:
