@@ -54,7 +54,7 @@ from hf_biotune.search import (
     resolve_metric,
 )
 from hf_biotune.search.encode import encode_splits
-from hf_biotune.search.fitness import EpochRecord
+from hf_biotune.search.fitness_result import EpochRecord
 from hf_biotune.search.folds import folds
 from hf_biotune.search.forward import Forward
 from hf_biotune.search.gradients import relative_gradient_norms

@@ -37,7 +37,8 @@ from hf_biotune.search import (
     default_training_arguments,
 )
 from hf_biotune.search.engine import SearchEngine
-from hf_biotune.search.fitness import EpochHook, EpochRecord, RunKeeper, SeedRun
+from hf_biotune.search.fitness import EpochHook, RunKeeper
+from hf_biotune.search.fitness_result import EpochRecord, SeedRun
 from hf_biotune.search.folds import Split
 from hf_biotune.search.starts import STARTS_KEY
 from hf_biotune.search.training import Training

@@ -44,6 +44,7 @@ from .search import (
 )
 from .search.execution import precision_of
 from .search.models import AUTO_CLASSES, IMAGE_TASK
+from .search.team import check_is_no_team
 from .tested import predictions_of
 
 COMPARED = ("linear probe", "full fine-tuning")
@@ -135,6 +136,7 @@ def tune(
         ConfigError: `retrain` is none of these, or it or `ensemble` needs weights that the search
             does not keep.
     """
+    check_is_no_team("tune (hf-biotune search)")
     search, listener = search or SearchConfig(), listener or SearchListener()
     _check_final(search, retrain, ensemble, final_seeds)
     provenance = provenance or Provenance("the model", data.name, "")

@@ -10,8 +10,10 @@ from safetensors.torch import save
 
 from ..model import BioTuneModel
 from ..search.execution import Execution
-from ..search.fitness import RunKeeper, SeedRun, best_index
+from ..search.fitness import RunKeeper
+from ..search.fitness_result import SeedRun
 from ..search.forward import Forward
+from ..search.stopping import best_index
 from ..search.task import predict
 from ..search.training import Training
 from .peak_memory import PeakMemory

@@ -27,6 +27,7 @@ from ..search import (
 )
 from ..search.engine import prefix_cache
 from ..search.execution import Execution, precision_of
+from ..search.team import check_is_no_team
 from ..search.weights import BaseModelPool
 from ..tuner import blocks_of_module
 from .setting import Tried
@@ -64,6 +65,7 @@ class Problem:
         directory: str | Path | None = None,
         listener: SearchListener | None = None,
     ) -> None:
+        check_is_no_team("A comparison of methods")
         self.model_init = model_init
         self.data = data
         self.args = args

@@ -11,7 +11,7 @@ from rich.text import Text
 from hf_biotune.blocks import Partition
 from hf_biotune.search import Budget, BudgetPlan, SearchListener, TrialReport
 from hf_biotune.search.execution import Execution
-from hf_biotune.search.fitness import EpochRecord
+from hf_biotune.search.fitness_result import EpochRecord
 from hf_biotune.search.race import Timing
 
 from .plain_progress import gain

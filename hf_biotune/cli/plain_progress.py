@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from hf_biotune.blocks import Partition
 from hf_biotune.search import Budget, BudgetPlan, SearchListener, TrialReport
 from hf_biotune.search.execution import Execution
-from hf_biotune.search.fitness import EpochRecord
+from hf_biotune.search.fitness_result import EpochRecord
 from hf_biotune.search.race import TRAINING_STEP, Timing
 
 from .strip import LEGEND, strip_of

@@ -7,7 +7,8 @@ from .data import DataSplits, EncodedSplit
 from .encode import encode_dataset, encode_images, encode_splits
 from .ensemble import BioTuneEnsemble
 from .final import FineTuner, FineTuneResult
-from .fitness import FitnessEvaluator, FitnessResult, StoppingRule
+from .fitness import FitnessEvaluator
+from .fitness_result import FitnessResult
 from .front import Compromise
 from .history import history_of
 from .listener import SearchListener, TrialReport
@@ -15,6 +16,7 @@ from .metrics import Metric, resolve_metric
 from .result import SearchResult
 from .search_config import SearchConfig
 from .sources import load_dataset_splits
+from .stopping import StoppingRule
 from .study import biotune_search, default_training_arguments
 from .texts import encode_text_splits, encode_texts
 

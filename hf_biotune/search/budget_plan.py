@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial
 
 from ..evolution import Scheme, plan_of
-from .fitness import FitnessResult
+from .fitness_result import FitnessResult
 from .halving import rung_epoch
 from .history import REUSED_KEY, fitness_of, spent_trainings
 

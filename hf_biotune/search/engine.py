@@ -29,12 +29,12 @@ from .data import EncodedSplit
 from .execution import candidates_of
 from .failures import Failures
 from .finalists import best_of, confirmations, finalists_of
-from .fitness import FitnessEvaluator, StoppingRule
 from .folds import Split, folds
 from .gradients import relative_gradient_norms
 from .history import finished_trials, history_of, was_trained
 from .identity import claim, identity_of
 from .kept import KeptAdapters
+from .leadership import LeadingEvaluator, check_same_everywhere, follow
 from .listener import SearchListener
 from .loop import TrialLoop
 from .metrics import resolve_metric
@@ -49,6 +49,8 @@ from .scoring import Scorer
 from .search_config import SearchConfig
 from .spending import Spending
 from .starts import full_fine_tuning, starts_of
+from .stopping import StoppingRule
+from .team import ALONE, Team
 from .weights import BaseModelPool
 
 ADAPTERS_NAME = "adapters"
@@ -67,6 +69,7 @@ class SearchEngine:
         search: SearchConfig,
         blocks: BlockSpec,
         listener: SearchListener,
+        team: Team = ALONE,
     ) -> None:
         self._search = search
         self._model_init = model_init
@@ -89,10 +92,11 @@ class SearchEngine:
             unsaved,
         )
         self._identity = identity_of(
-            pool.restore(0), self._partition, train, validation, args, search
+            pool.restore(0), self._partition, train, validation, args, search, team.size
         )
+        check_same_everywhere(team, self._identity)
         self._cache = prefix_cache(pool, search, args)
-        self._evaluator = FitnessEvaluator(
+        self._evaluator = LeadingEvaluator(
             pool,
             train,
             validation,
@@ -100,6 +104,7 @@ class SearchEngine:
             self._metric,
             StoppingRule(search.patience, search.patience_from),
             cache=self._cache,
+            team=team,
         )
         self._folds: list[Split] = folds(
             train.labels.numpy(),
@@ -108,6 +113,21 @@ class SearchEngine:
             seed=search.seed,
             label_names=train.label_names,
         )
+
+    def follow(self) -> SearchResult:
+        """Train with the team what its leader wants trained, until the search is over.
+
+        Returns:
+            What the leader has.
+        """
+        try:
+            return follow(self._evaluator, self._model_init)
+        finally:
+            self._close_cache()
+
+    def _close_cache(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
 
     # -- the study ------------------------------------------------------------------------------
 
@@ -140,8 +160,7 @@ class SearchEngine:
         finally:
             self._give_up_what_is_left()
             self._processes.close()
-            if self._cache is not None:
-                self._cache.close()
+            self._close_cache()
 
     def _give_up_what_is_left(self) -> None:
         """A trial that was interrupted while it was planned is not known to be over."""

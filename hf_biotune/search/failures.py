@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..exceptions import BioTuneError, TrainingError
-from .fitness import FAILED, FitnessResult, SeedRun
+from .fitness_result import FAILED, FitnessResult, SeedRun
 from .history import FAILURE_KEY, REUSED_KEY, finished_trials, fitness_of, has_own_training
 from .metrics import Metric
 from .out_of_memory import is_out_of_memory

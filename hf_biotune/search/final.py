@@ -32,11 +32,13 @@ from ..model import BioTuneModel, get_biotune_model
 from ..trainer import biotune_trainer_kwargs
 from .data import DataSplits, EncodedSplit
 from .execution import Execution
-from .fitness import SeedRun, StoppingRule, best_index
+from .fitness_result import SeedRun
 from .forward import Forward
 from .metrics import Metric
 from .out_of_memory import part_of, with_smaller_batches
+from .stopping import StoppingRule, best_index
 from .task import predict
+from .team import check_is_no_team
 from .tracking import LOG_DIRECTORY
 
 
@@ -87,6 +89,7 @@ class FineTuner:
         stopping: StoppingRule,
         execution: Execution | None = None,
     ) -> None:
+        check_is_no_team("FineTuner")
         self._model_init = model_init
         self._data = data
         self._execution = execution or Execution()

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial
 
 from .contenders import contenders, finalist_trials
 from .failures import Failures
-from .fitness import FitnessEvaluator, FitnessResult, RunKeeper, SeedRun
+from .fitness import FitnessEvaluator, RunKeeper
+from .fitness_result import FitnessResult, SeedRun
 from .history import finished_trials, fitness_of, was_trained
 from .listener import SearchListener
 from .metrics import Metric

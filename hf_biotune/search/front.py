@@ -17,7 +17,7 @@ from ..evolution import on_front
 from ..exceptions import ConfigError
 from ..genotype import Genotype
 from .contenders import contenders
-from .fitness import FitnessResult
+from .fitness_result import FitnessResult
 from .history import MULTIPLIERS_KEY, fitness_of
 from .objectives import CHECKPOINT, COSTS, PARAMETERS, SECONDS, Objectives
 

@@ -13,7 +13,7 @@ from ..blocks import Partition
 from ..evolution import EXTRA_PREFIX, genotype_of, plan_of
 from ..extra_genes import settings_of
 from ..genotype import Genotype
-from .fitness import FitnessResult
+from .fitness_result import FitnessResult
 
 FITNESS_KEY = "fitness"
 MULTIPLIERS_KEY = "lr_multipliers"

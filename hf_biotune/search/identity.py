@@ -61,6 +61,7 @@ def identity_of(
     validation: EncodedSplit,
     args: TrainingArguments,
     search: SearchConfig,
+    team_size: int = 1,
 ) -> dict[str, Any]:
     """Everything that a trial's score depends on, as plain values.
 
@@ -71,6 +72,7 @@ def identity_of(
         validation: the samples that scores are measured on.
         args: of each training.
         search: of the evolution.
+        team_size: processes that train together; batches are as many times as large.
     """
     chosen = {name: value for name, value in search.to_dict().items() if name not in _FREE}
     return {
@@ -81,6 +83,8 @@ def identity_of(
         "validation data": validation.fingerprint,
         **{name: _plain(getattr(args, name)) for name in _ARGUMENTS},
         **{name: _plain(value) for name, value in chosen.items()},
+        # Studies of one process are older than this.
+        **({"processes of one training": team_size} if team_size > 1 else {}),
     }
 
 

@@ -19,7 +19,8 @@ from ..model import BioTuneModel
 from .adapter_store import AdapterStore, TrainedRun
 from .contenders import contenders, distinct_best, finalist_trials, trained_by_fold
 from .finalists import Finalist, best_of
-from .fitness import DIVERGED, RunKeeper, SeedRun
+from .fitness import RunKeeper
+from .fitness_result import DIVERGED, SeedRun
 from .history import MULTIPLIERS_KEY, fitness_of, phenotype_of
 from .metrics import Metric
 from .search_config import SearchConfig

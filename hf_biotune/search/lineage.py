@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from ..evolution import Plan, plan_of
 from ..exceptions import ConfigError
-from .fitness import SeedRun
+from .fitness_result import SeedRun
 from .history import FINISHED, REUSED_KEY, START_KEY, fitness_of
 
 COLUMNS = ("trial", "generation", "role", "start", "parents", "fold", "state", "seeds", "score")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .budget import Budget
     from .budget_plan import BudgetPlan
     from .execution import Execution
-    from .fitness import EpochRecord
+    from .fitness_result import EpochRecord
     from .race import Timing
 
 

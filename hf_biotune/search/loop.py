@@ -21,7 +21,7 @@ from ..evolution import plan_of, suggest_genotype
 from ..genotype import Genotype
 from .contenders import contenders
 from .failures import Failures, failure_of
-from .fitness import FitnessResult
+from .fitness_result import FitnessResult
 from .history import (
     FAILURE_KEY,
     FITNESS_KEY,

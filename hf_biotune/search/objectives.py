@@ -11,7 +11,7 @@ from torch import nn
 
 from ..blocks import Partition
 from ..exceptions import ConfigError
-from .fitness import FitnessResult
+from .fitness_result import FitnessResult
 from .metrics import METRICS, Metric
 
 PARAMETERS, SECONDS, CHECKPOINT = "trainable_parameters", "seconds", "checkpoint_size"

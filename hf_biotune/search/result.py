@@ -23,7 +23,7 @@ from .budget_plan import BudgetReport
 from .ensemble import BioTuneEnsemble, EnsembleMember
 from .execution import Execution
 from .finalists import Finalist
-from .fitness import SeedRun
+from .fitness_result import SeedRun
 from .front import Compromise, best_under, individuals_of, pareto_front
 from .history import fitness_of, was_trained
 from .importances import block_importances

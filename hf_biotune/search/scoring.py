@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, Trial
 from ..config import BioTuneConfig
 from ..evolution import Plan, curve_of, plan_of, report_score
 from .failures import Failures, not_of_the_training
-from .fitness import EpochRecord, FitnessEvaluator, FitnessResult
+from .fitness import FitnessEvaluator
+from .fitness_result import EpochRecord, FitnessResult
 from .folds import Split
 from .halving import MINIMUM_PEERS, is_kept, rung_epoch
 from .history import (

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from ..evolution import Scheme
 from .budget_plan import cost_of_individual, reserved_trainings, search_share
-from .fitness import FitnessResult
+from .fitness_result import FitnessResult
 from .history import MULTIPLIERS_KEY, REUSED_KEY, fitness_of, own_seconds, spent_trainings
 from .search_config import SearchConfig
 

@@ -15,14 +15,16 @@ from transformers import TrainingArguments
 
 from ..blocks import BlockSpec
 from .data import EncodedSplit
+from .leadership import check_is_alone, leading, told_to
 from .listener import SearchListener
 from .metrics import resolve_metric
 from .ray_workers import PROCESSES, RAY, RayWorkers, check_backend
 from .result import SearchResult
 from .search_config import SearchConfig
 from .storages import open_storage
+from .team import Team
 from .tracking import tracked
-from .workers import Work, Workers, check_not_distributed, check_workers, with_shared_memory
+from .workers import Work, Workers, check_workers, with_shared_memory
 
 STUDY_NAME = "hf_biotune"
 
@@ -66,6 +68,10 @@ def biotune_search(
             see [`RayWorkers`].
         listener: is told what happens.
 
+    Each training is spread over several processes if the program is started so, by `torchrun` or
+    `accelerate launch`: batches are divided among them as DDP does, and are as many times as large.
+    One process keeps the search; all of them return the same.
+
     Returns:
         The winner and everything that was tried.
 
@@ -82,27 +88,31 @@ def biotune_search(
     search = search or SearchConfig()
     check_workers(workers)
     check_backend(backend)
-    check_not_distributed()
+    team = Team.of(args)
+    check_is_alone(team, workers, backend, PROCESSES)
     work = Work(
         model_init,
         train_dataset,
         eval_dataset,
         args,
-        with_shared_memory(search, workers),
+        with_shared_memory(search, workers * team.size),
         blocks,
-        open_storage(storage, args.output_dir),
+        open_storage(storage if team.is_leader else "memory", args.output_dir),
         study_name,
     )
     others = RayWorkers(work, workers) if backend == RAY else Workers(work, workers)
     greater = resolve_metric(search.metric, search.greater_is_better).greater_is_better
-    engine = work.engine(tracked(listener or SearchListener(), args, greater))
-    with engine.open(work.storage, study_name):
+    if not team.is_leader:
+        return work.engine(SearchListener(), team).follow()
+    engine = work.engine(tracked(listener or SearchListener(), args, greater), team)
+    with leading(team), engine.open(work.storage, study_name):
         with others:
             if isinstance(others, RayWorkers):
                 engine.watch(others.are_working)
             else:
                 engine.work(others.check)
-        return engine.choose()
+        result = engine.choose()
+    return told_to(team, result)
 
 
 def default_training_arguments(

@@ -13,21 +13,25 @@ from .forward import Forward
 
 
 @torch.no_grad()
-def predict(forward: Forward, samples: SplitView, batch_size: int) -> torch.Tensor:
-    """The model's logits for every sample, in eval mode; the mode is restored.
+def predict(
+    forward: Forward, samples: SplitView, batch_size: int, positions: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The model's logits for samples, in eval mode; the mode is restored.
 
     Args:
         forward: of the model.
         samples: what to predict.
         batch_size: samples at a time.
+        positions: which samples, shape (samples,). Default: all.
 
     Returns:
         On the CPU, single precision. Shape: (samples, classes).
     """
+    if positions is None:
+        positions = torch.arange(len(samples))
     with evaluating(forward.model):
         logits = [
-            forward(samples, positions).float().cpu()
-            for positions in batches_in_order(len(samples), batch_size)
+            forward(samples, batch).float().cpu() for batch in torch.split(positions, batch_size)
         ]
     return torch.cat(logits)
 

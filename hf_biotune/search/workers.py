@@ -36,6 +36,7 @@ from .engine import SearchEngine
 from .listener import SearchListener
 from .prefix_store import SHARE_OF_MEMORY
 from .search_config import SearchConfig
+from .team import ALONE, Team
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Work:
     storage: BaseStorage
     study_name: str
 
-    def engine(self, listener: SearchListener) -> SearchEngine:
+    def engine(self, listener: SearchListener, team: Team = ALONE) -> SearchEngine:
         """One process's part of the search."""
         return SearchEngine(
             self.model_init,
@@ -80,6 +81,7 @@ class Work:
             self.search,
             self.blocks,
             listener,
+            team,
         )
 
     def check_is_shared(self, workers: int) -> None:
@@ -120,22 +122,6 @@ def check_workers(workers: Any) -> None:
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ConfigError(f"workers must be an integer of at least 1, got {workers!r}")
-
-
-def check_not_distributed() -> None:
-    """Check that this process is not one of several that train one model.
-
-    Raises:
-        ConfigError: `torchrun` or `accelerate launch` started several.
-    """
-    world = os.environ.get("WORLD_SIZE", "1")
-    if world != "1":
-        raise ConfigError(
-            f"WORLD_SIZE={world}: a search does not spread one training over several processes, "
-            f"as torchrun and accelerate launch want it; start it without them, and give workers="
-            f"{world} (--workers {world}) to train as many individuals at once. The winner can be "
-            f"fine-tuned with DDP or FSDP afterwards, by Trainer"
-        )
 
 
 @dataclass

@@ -18,7 +18,7 @@ from hf_biotune.cli.strip import cells_of, strip_of
 from hf_biotune.cli.tally import Tally, time_left
 from hf_biotune.search import Budget, SearchListener, TrialReport
 from hf_biotune.search.budget_plan import BudgetPlan
-from hf_biotune.search.fitness import EpochRecord
+from hf_biotune.search.fitness_result import EpochRecord
 
 PLAN = BudgetPlan(5, 2, 1, 2, 3, 20.0, 4.0, 20, 3)
 BEST = {"stem": 0.2, "stage1": 1.0, "head": 8.0}

@@ -8,7 +8,7 @@ import pytest
 
 from hf_biotune.evolution.plan import PLAN_KEY, Plan
 from hf_biotune.exceptions import ConfigError
-from hf_biotune.search.fitness import EpochRecord, FitnessResult, SeedRun
+from hf_biotune.search.fitness_result import EpochRecord, FitnessResult, SeedRun
 from hf_biotune.search.front import best_under, individuals_of, pareto_front
 from hf_biotune.search.history import FITNESS_KEY, MULTIPLIERS_KEY
 from hf_biotune.search.metrics import METRICS

@@ -5,7 +5,7 @@ import pytest
 
 from hf_biotune.evolution.plan import PLAN_KEY, Plan
 from hf_biotune.exceptions import ConfigError
-from hf_biotune.search.fitness import FitnessResult, SeedRun
+from hf_biotune.search.fitness_result import FitnessResult, SeedRun
 from hf_biotune.search.history import FITNESS_KEY, START_KEY
 from hf_biotune.search.lineage import lineage_of
 

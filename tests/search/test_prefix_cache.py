@@ -13,7 +13,7 @@ from hf_biotune.exceptions import ConfigError
 from hf_biotune.search import FitnessEvaluator, StoppingRule
 from hf_biotune.search.augmentation import Augmentation
 from hf_biotune.search.data import EncodedSplit
-from hf_biotune.search.fitness import FitnessResult
+from hf_biotune.search.fitness_result import FitnessResult
 from hf_biotune.search.metrics import METRICS
 from hf_biotune.search.prefix_cache import CacheStatistics, PrefixCache
 from hf_biotune.search.study import default_training_arguments

@@ -126,13 +126,6 @@ def test_a_number_of_workers_that_is_none_is_refused(tmp_path, number):
         search(tmp_path, workers=number)
 
 
-def test_one_training_is_not_spread_over_several_processes(monkeypatch):
-    workers.check_not_distributed()
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"WORLD_SIZE=2: a search does not spread one training"):
-        workers.check_not_distributed()
-
-
 def test_workers_share_the_memory_for_activations():
     search = replace(SEARCH, prefix_cache=True)
     one, four = (workers.with_shared_memory(search, number) for number in (1, 4))
