@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-# What issue 7 allows, in seconds.
+# What we allow, in seconds.
 LIMITS = {"import hf_biotune": 0.2, "hf-biotune --help": 0.5}
 COMMANDS = {
     "import hf_biotune": ["-c", "import hf_biotune"],

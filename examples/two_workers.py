@@ -2,9 +2,12 @@
 
     python examples/prepare_demo.py --output demo --only efficientnet-lite0 --only digits-100
     python examples/two_workers.py --workers 2
+    python examples/two_workers.py --workers 2 --backend ray
 
 The workers share the journal file in `--output-dir`; nobody waits for anybody. Kill one of them, or
 all: what is finished is kept, and the same command goes on. With GPUs, each worker has its own.
+With `--backend ray` (extra `ray`) they are tasks of the Ray cluster that this machine is part of,
+or of a Ray that is started here; on a cluster, all of it must share the disk of `--output-dir`.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ def main(
     dataset: Annotated[str, typer.Option(help="Directory or Hub name.")] = "demo/digits-100",
     output_dir: Annotated[Path, typer.Option(help="Study and adapter.")] = Path("out-workers"),
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the search.")] = 2,
+    backend: Annotated[str, typer.Option(help="processes or ray.")] = "processes",
     budget: Annotated[str, typer.Option(help="12 (trainings), 30m, 2h or 3x.")] = "8",
     epochs: Annotated[int, typer.Option(min=1, help="At most, of each training.")] = 6,
     image_size: Annotated[int, typer.Option(min=8, help="Side of the images.")] = 32,
@@ -61,6 +65,7 @@ def main(
         args,
         SearchConfig(budget=budget),
         workers=workers,
+        backend=backend,
         listener=Ticker(),
     )
     print(f"{len(result.history)} individuals by {workers} workers")

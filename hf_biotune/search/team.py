@@ -52,7 +52,8 @@ class Team:
             args: of the trainings; they choose the device, and begin to talk to the others.
 
         Raises:
-            ConfigError: the model would be divided among the processes, as FSDP and DeepSpeed do.
+            ConfigError: the model would be divided among the processes, as FSDP and DeepSpeed do;
+                or the processes would not train together.
         """
         device = args.device
         if os.environ.get("WORLD_SIZE", "1") == "1":
@@ -64,6 +65,12 @@ class Team:
                 "a search trains with a whole model in each process and divides batches among "
                 "them, as DDP does; it can't divide the model (FSDP, DeepSpeed). Leave that out, "
                 "or search on a smaller model and fine-tune the winner with Trainer, which can"
+            )
+        if state.num_processes == 1:
+            # What Accelerate makes of several processes without GPUs that nobody wants on the CPU.
+            raise ConfigError(
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']}, but this process knows of no other: "
+                f"without GPUs give TrainingArguments(use_cpu=True, ...)"
             )
         return cls(state.process_index, state.num_processes, device)
 

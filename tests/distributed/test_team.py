@@ -157,6 +157,15 @@ def test_a_model_that_is_divided_among_processes_is_refused(
         Team.of(args)
 
 
+def test_processes_that_do_not_know_of_each_other_do_not_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    args = default_training_arguments()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"knows of no other: without GPUs.*use_cpu=True"):
+        Team.of(args)
+
+
 def test_shares_of_a_batch_are_even_and_complete() -> None:
     positions = torch.arange(11)
     shares = [Team(number, 3).share(positions) for number in range(3)]

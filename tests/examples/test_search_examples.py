@@ -85,12 +85,12 @@ def test_texts_are_searched_and_a_sentence_is_classified(tmp_path, capsys):
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
 
 
-def test_two_workers_share_one_search(places, tmp_path):
-    command = [sys.executable, str(EXAMPLES / "two_workers.py"), "--workers", "2"]
-    command += ["--model", places["model"], "--dataset", places["dataset"]]
-    command += ["--output-dir", str(tmp_path), "--image-size", "16", "--batch-size", "10"]
+def run_in_processes(places, output, *command):
+    """What a script prints that needs processes of its own."""
+    command += ("--model", places["model"], "--dataset", places["dataset"])
+    command += ("--output-dir", str(output), "--image-size", "16", "--batch-size", "10")
     done = subprocess.run(
-        [*command, "--budget", "6", "--epochs", "1"],
+        [sys.executable, *command, "--budget", "6", "--epochs", "1"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
@@ -98,5 +98,20 @@ def test_two_workers_share_one_search(places, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"\d+ individuals by 2 workers", done.stdout)
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    assert (output / "adapter" / "adapter_model.safetensors").is_file()
+    return done.stdout
+
+
+@pytest.mark.parametrize("backend", ["processes", "ray"])
+def test_two_workers_share_one_search(places, tmp_path, backend):
+    if backend == "ray":
+        pytest.importorskip("ray")
+    script = str(EXAMPLES / "two_workers.py")
+    printed = run_in_processes(places, tmp_path, script, "--workers", "2", "--backend", backend)
+    assert re.search(r"\d+ individuals by 2 workers", printed)
+
+
+def test_two_processes_share_each_training(places, tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    printed = run_in_processes(places, tmp_path, *launcher, str(EXAMPLES / "spread_training.py"))
+    assert len(re.findall(r"\d+ individuals by 2 processes", printed)) == 1
