@@ -26,7 +26,7 @@ from pathlib import Path
 import optuna
 import torch
 from environment import machine, versions
-from search_cost_report import print_report
+from search_cost_report import search_cost_section
 from torch import nn
 
 from hf_biotune import BioTuneConfig, SearchConfig, biotune_search, partition
@@ -283,7 +283,7 @@ def main() -> None:
             "machine": machine(),
             "runs": [json.loads(path.read_text()) for path in paths],
         }
-        print_report(report["runs"])
+        print(search_cost_section(report["runs"]))
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")
         return

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from hf_biotune.report.tables import markdown_table
+
 # One more lever each, from the paper's scheme to the default's; one less each, from the default's.
 CUMULATIVE = (
     "paper, few",
@@ -20,11 +22,13 @@ CUMULATIVE = (
     "default, few",
 )
 ALONE = ("- layout", "- racing", "- halving", "- reuse", "- cache", "- surrogate", "- seeded start")
+NONE = "n/a"
 Run = Mapping[str, Any]
+Splits = Mapping[int, Run]
 
 
-def print_report(runs: Sequence[Run]) -> None:
-    """Print the tables of the runs that there are.
+def search_cost_section(runs: Sequence[Run]) -> str:
+    """What searches cost and find, and what each lever is worth, as Markdown.
 
     Args:
         runs: as `search_cost.py` keeps them.
@@ -32,27 +36,42 @@ def print_report(runs: Sequence[Run]) -> None:
     by_setting: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         by_setting[run["setting"]][run["variant"]][run["split"]] = run
+    parts = []
     for setting, variants in by_setting.items():
-        print(f"\n{setting}")
-        _print_presets(variants)
-        if "paper" in variants and "default" in variants:
-            _print_comparison(variants["paper"], variants["default"])
-        _print_levers(variants)
+        parts += [f"#### {setting}", presets(variants)]
+        if variants["paper"].keys() & variants["default"].keys():
+            parts.append(against_paper(variants["paper"], variants["default"]))
+        if table := levers(variants):
+            parts.append(table)
+    return "\n\n".join(part.strip() for part in parts)
 
 
-def _print_presets(variants: Mapping[str, Mapping[int, Run]]) -> None:
-    print(f"  {'variant':<18} splits trainings  epochs    CPU s    test")
+def presets(variants: Mapping[str, Splits]) -> str:
+    """A row for each variant whose winner was tested."""
+    rows = [("Variant", "Splits", "Trainings", "Epochs", "CPU s", "Test", "Best three as one")]
     for variant, splits in variants.items():
         tested = [float(np.mean(run["test_scores"])) for run in splits.values() if _tested(run)]
-        if tested:
-            print(
-                f"  {variant:<18} {len(splits):6d} {_mean(splits, 'trainings'):9.1f} "
-                f"{_mean(splits, 'epochs'):7.0f} {_mean(splits, 'cpu_seconds'):8.1f} "
-                f"{np.mean(tested):7.4f} {_interval(tested)}"
+        if not tested:
+            continue
+        searched = any(run["epochs"] for run in splits.values())
+        kept = (run.get("ensemble_score") for run in splits.values())
+        ensembles = [score for score in kept if score is not None]
+        rows.append(
+            (
+                variant,
+                ", ".join(map(str, sorted(splits))),
+                f"{_mean(splits, 'trainings'):.1f}" if searched else "none",
+                f"{_mean(splits, 'epochs'):.0f}" if searched else "",
+                f"{_mean(splits, 'cpu_seconds'):.0f}" if searched else "",
+                f"{np.mean(tested):.4f}{_interval(tested)}",
+                f"{np.mean(ensembles):.4f}{_interval(ensembles)}" if ensembles else NONE,
             )
+        )
+    return markdown_table(rows)
 
 
-def _print_comparison(paper: Mapping[int, Run], default: Mapping[int, Run]) -> None:
+def against_paper(paper: Splits, default: Splits) -> str:
+    """The ratio of costs and the difference of scores, on the splits that both have."""
     common = sorted(paper.keys() & default.keys())
     ratios = [paper[split]["cpu_seconds"] / default[split]["cpu_seconds"] for split in common]
     # Per second of a reference training that was measured just before and after.
@@ -64,32 +83,40 @@ def _print_comparison(paper: Mapping[int, Run], default: Mapping[int, Run]) -> N
         float(np.mean(default[split]["test_scores"]) - np.mean(paper[split]["test_scores"]))
         for split in common
     ]
-    print(f"  CPU seconds, ratio on {len(common)} splits: {np.mean(ratios):.1f} ({_list(ratios)})")
-    print(f"  in reference trainings: {np.mean(relative):.1f} ({_list(relative)})")
-    print(f"  default - paper, test score: {np.mean(gains):+.4f} {_interval(gains)}")
+    splits = f"{len(common)} splits" if len(common) > 1 else "1 split"
+    return (
+        f"The paper's scheme costs **{np.mean(ratios):.1f} times** the default's CPU seconds on "
+        f"{splits} ({_list(ratios)}); in units of a reference training beside each, "
+        f"{np.mean(relative):.1f} times ({_list(relative)}). Test score of the default minus that "
+        f"of the paper's scheme: {np.mean(gains):+.4f}{_interval(gains)}."
+    )
 
 
-def _print_levers(variants: Mapping[str, Mapping[int, Run]]) -> None:
-    """Seconds per individual, in reference trainings, so that a busy machine changes nothing."""
+def levers(variants: Mapping[str, Splits]) -> str:
+    """What an individual costs with each lever, in reference trainings; `""` if none was run."""
     costs = {
         name: float(np.mean([_cost_of_individual(run) for run in variants[name].values()]))
         for name in (*CUMULATIVE, *ALONE)
-        if name in variants
+        if variants.get(name)
     }
-    if "paper, few" in costs:
-        print("  one individual, in full fine-tunings without any lever")
+    if "paper, few" not in costs:
+        return ""
+    rows = [("Lever", "An individual, in full fine-tunings", "Worth")]
     before = None
     for name in CUMULATIVE:
         if name in costs:
-            step = "" if before is None else f"  x {before / costs[name]:.2f}"
-            print(f"  {name:<18} {costs[name]:7.3f}{step}")
+            worth = "" if before is None else f"{before / costs[name]:.2f} x"
+            rows.append((name, f"{costs[name]:.3f}", worth))
             before = costs[name]
     for name in ALONE:
         if name in costs and "default, few" in costs:
-            print(f"  {name:<18} {costs[name]:7.3f}  x {costs[name] / costs['default, few']:.2f}")
+            worth = f"{costs[name] / costs['default, few']:.2f} x"
+            rows.append((f"default {name}", f"{costs[name]:.3f}", worth))
+    return markdown_table(rows)
 
 
 def _cost_of_individual(run: Run) -> float:
+    """In reference trainings, so that a busy machine changes nothing."""
     individuals = sum(run["individuals"].values())
     return float(run["cpu_seconds"] / individuals / np.mean(run["reference_seconds"]))
 
@@ -98,16 +125,16 @@ def _tested(run: Run) -> bool:
     return len(run["test_scores"]) > 0
 
 
-def _mean(splits: Mapping[int, Run], name: str) -> float:
+def _mean(splits: Splits, name: str) -> float:
     return float(np.mean([run[name] for run in splits.values()]))
 
 
 def _interval(values: Sequence[float]) -> str:
     """The 95 % interval of the mean over splits, by Student's t."""
     if len(values) < 2:
-        return "(one split)"
+        return ""
     half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return f"[{np.mean(values) - half:.4f}, {np.mean(values) + half:.4f}]"
+    return f" ± {half:.4f}"
 
 
 def _list(values: Sequence[float]) -> str:

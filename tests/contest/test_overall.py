@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
+import methods_section
 import pytest
+import write_results
 from records import record
 
 from hf_biotune.contest.outputs import without_nan
@@ -12,7 +12,6 @@ from hf_biotune.contest.overall import common_methods, duels, overall_ranking
 from hf_biotune.contest.standings import Standings
 from hf_biotune.exceptions import DataError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "write_results.py"
 PLAN = {
     "splits": 3,
     "seeds": [1],
@@ -78,22 +77,14 @@ def test_nothing_has_no_ranks():
         )
 
 
-@pytest.fixture
-def write_results():
-    spec = importlib.util.spec_from_file_location("write_results", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_of_results_is_written_from_the_files_alone(
-    comparisons, write_results, tmp_path, monkeypatch
-):
+def test_the_page_of_results_is_written_from_the_files_alone(comparisons, tmp_path, monkeypatch):
+    directory = tmp_path / "results" / "comparison"
+    directory.mkdir(parents=True)
     for each in comparisons:
-        (tmp_path / f"{each.name}.json").write_text(json.dumps(without_nan(each.to_dict())))
+        (directory / f"{each.name}.json").write_text(json.dumps(without_nan(each.to_dict())))
     page, plot = tmp_path / "results.md", tmp_path / "plot.svg"
     page.write_text("# Results\n\nBefore.\n")
-    words = ["--results", tmp_path, "--page", page, "--plot", plot]
+    words = ["--results", tmp_path / "results", "--page", page, "--plot", plot]
     monkeypatch.setattr("sys.argv", ["write_results", *map(str, words)])
     write_results.main()
     text = page.read_text()
@@ -106,8 +97,15 @@ def test_the_page_of_results_is_written_from_the_files_alone(
     assert page.read_text() == text
 
 
-def test_a_missed_target_is_said(comparisons, write_results):
+def test_a_page_of_nothing_is_refused(tmp_path, monkeypatch):
+    words = ["--results", str(tmp_path), "--page", str(tmp_path / "page.md")]
+    monkeypatch.setattr("sys.argv", ["write_results", *words])
+    with pytest.raises(SystemExit, match=r"no results in .*; run the benchmarks first"):
+        write_results.main()
+
+
+def test_a_missed_target_is_said(comparisons):
     lost = comparison("c", full=[0.9, 0.91, 0.92], lora=[0.5, 0.6, 0.4], biotune=[0.6, 0.6, 0.6])
-    text = write_results.target([lost])
+    text = methods_section.target([lost])
     assert "place 2 of 3 by mean rank; the best is full fine-tuning" in text
     assert "below a rival by more than the interval here: full fine-tuning on c" in text

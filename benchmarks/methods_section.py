@@ -1,14 +1,7 @@
-"""Write what `benchmarks/comparison.py` measured into `docs/results.md`.
-
-    python scripts/write_results.py
-
-Only the part between its two marks is written; every number in it comes from the files in
-`benchmarks/results/comparison`.
-"""
+"""The part of `docs/results.md` about BioTune and other methods, from `comparison.py`'s files."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections import defaultdict
@@ -21,12 +14,6 @@ from hf_biotune.report import numbers
 from hf_biotune.report.plots import plot_critical_difference
 from hf_biotune.report.tables import markdown_table
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "comparison"
-PAGE = ROOT / "docs" / "results.md"
-PLOT = ROOT / "docs" / "assets" / "critical-difference.svg"
-BEGIN = "<!-- methods: made by scripts/write_results.py, don't edit -->"
-END = "<!-- end of methods -->"
 OURS = "biotune"
 MUST_HOLD = ("full", "lora")
 # Method, macro accuracy, rank, trained parameters, checkpoint, tuning, final training, memory.
@@ -39,20 +26,25 @@ def read(directory: Path) -> list[Standings]:
     return [Standings.from_dict(json.loads(file.read_text("utf-8"))) for file in files]
 
 
-def section(comparisons: list[Standings]) -> str:
-    """The part of the page."""
+def section(comparisons: list[Standings], plot: str) -> str:
+    """The part of the page.
+
+    Args:
+        comparisons: of every setting.
+        plot: where the page finds that of mean ranks.
+    """
     parts = [
         "## BioTune and other methods",
         coverage(comparisons),
         "### Mean ranks",
-        ranks(comparisons),
+        ranks(comparisons, plot),
         "### Where BioTune wins, and where it does not",
         claims(duels(comparisons, OURS), titles_of(comparisons)),
         target(comparisons),
         "### Scores and costs",
         *(f"#### {each.name}\n\n{scores(each)}" for each in comparisons),
     ]
-    return "\n\n".join([BEGIN, *parts, END])
+    return "\n\n".join(parts)
 
 
 def titles_of(comparisons: list[Standings]) -> dict[str, str]:
@@ -84,7 +76,7 @@ def coverage(comparisons: list[Standings]) -> str:
     return "\n".join(lines)
 
 
-def ranks(comparisons: list[Standings]) -> str:
+def ranks(comparisons: list[Standings], plot: str) -> str:
     """The table of mean ranks, and what it can't tell apart."""
     found, titles = overall_ranking(comparisons), titles_of(comparisons)
     names = sorted(found.ranks, key=found.ranks.__getitem__)
@@ -93,7 +85,7 @@ def ranks(comparisons: list[Standings]) -> str:
     return (
         f"{markdown_table(table)}\nOver {found.n_blocks} splits of {len(comparisons)} settings; 1 "
         f"is best. Ranks that differ by less than {found.critical_difference:.2f} can't be told "
-        f"apart (Nemenyi, 0.05).{friedman}\n\n![Critical difference](assets/{PLOT.name})"
+        f"apart (Nemenyi, 0.05).{friedman}\n\n![Critical difference]({plot})"
     )
 
 
@@ -167,33 +159,3 @@ def draw(comparisons: list[Standings], path: Path) -> None:
         caption=f"{found.n_blocks} splits of {len(comparisons)} settings",
     )
     figure.savefig(path, facecolor="#fefefe", metadata={"Date": None})
-
-
-def with_section(page: str, text: str) -> str:
-    """A page with its part replaced, or added at the end."""
-    if BEGIN not in page:
-        return f"{page.rstrip()}\n\n{text}\n"
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{text}{after}"
-
-
-def main() -> None:
-    """Write the section and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument("--plot", type=Path, default=PLOT)
-    arguments = parser.parse_args()
-    comparisons = read(arguments.results)
-    if not comparisons:
-        raise SystemExit(f"no results in {arguments.results}; run: python benchmarks/comparison.py")
-    if any(not any(r.name == OURS for r in each.fitting) for each in comparisons):
-        raise SystemExit(f"a comparison in {arguments.results} has no final model of BioTune yet")
-    draw(comparisons, arguments.plot)
-    page = with_section(arguments.page.read_text("utf-8"), section(comparisons))
-    arguments.page.write_text(page, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,87 @@
+"""The parts of `docs/results.md` about single steps, warm starts, memory and waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_biotune.report.tables import markdown_table
+
+Report = Mapping[str, Any]
+MIB = 2**20
+
+
+def step_section(report: Report) -> str:
+    """Of `step_cost.py`: the seconds of a training step by the first trained block.
+
+    Args:
+        report: the file's content.
+    """
+    ways = ("ours", "plain", "trainer", "cached", "ideal")
+    rows = [("Model, first trained block", *ways)]
+    for row in sorted(report["rows"], key=lambda row: (row["model"], row["frozen"])):
+        seconds = (f"{1000 * row[way]:.1f}" if way in row else "" for way in ways)
+        rows.append((f"{row['model']}, {row['first trained block']}", *seconds))
+    summary = [("Model", *next(iter(report["summary"].values())))]
+    for model, found in report["summary"].items():
+        summary.append((model, *map(_ratio, found.items())))
+    settings = report["settings"]
+    return (
+        f"CPU milliseconds of a step on one thread, images of {settings['pixels']} pixels, texts "
+        f"of {settings['tokens']} tokens. *ours*: the loop of the search; *plain*: a PyTorch loop; "
+        f"*cached*: ours, when the frozen first blocks are cached; *ideal*: a plain loop that "
+        f"knows nothing but the rest of the model.\n\n{markdown_table(rows)}\n"
+        f"{markdown_table(summary)}"
+    )
+
+
+def _ratio(item: tuple[str, float]) -> str:
+    name, value = item
+    return f"{value:+.1%}" if name.startswith("overhead") else f"{value:.2f}"
+
+
+def warm_start_section(report: Report) -> str:
+    """Of `warm_start.py`: whether a relative's weights keep the ranking.
+
+    Args:
+        report: the file's content.
+    """
+    settings = report["settings"]
+    rows = [("What", "Value"), *((name, f"{v:g}") for name, v in report["summary"].items())]
+    return (
+        f"Children that differ from a trained parent in one or two blocks, scored after "
+        f"{settings['few epochs']} epochs from its weights, and after as many of the "
+        f"{settings['epochs']} epochs from scratch. The correlations are with the score of the "
+        f"whole training from scratch.\n\n{markdown_table(rows)}"
+    )
+
+
+def memory_section(report: Report) -> str:
+    """Of `memory.py`: bytes that fine-tuning holds.
+
+    Args:
+        report: the file's content.
+    """
+    kinds = ("parameters", "gradients", "optimizer", "snapshots", "device", "checkpoint")
+    rows = [("Model, method", *kinds)]
+    for model, methods in report["results"].items():
+        for method, held in methods.items():
+            rows.append((f"{model}, {method}", *(f"{held[kind] / MIB:.0f}" for kind in kinds)))
+    blocks = "; ".join(f"{model}: {', '.join(names)}" for model, names in report["blocks"].items())
+    return (
+        f"MiB after one AdamW step, activations apart; *device* is what must be on the GPU. "
+        f"Trained blocks: {blocks}.\n\n{markdown_table(rows)}"
+    )
+
+
+def page_section(report: Report) -> str:
+    """Of `report_cost.py`: the page of a large study.
+
+    Args:
+        report: the file's content.
+    """
+    return (
+        f"The report of {report['individuals']:,} individuals of {report['blocks']} blocks takes "
+        f"{report['seconds']:.1f} s ({report['cpu_seconds']:.1f} CPU s), the first one of a "
+        f"process {report['first_seconds']:.1f} s, and has {report['page_megabytes']:.1f} MB."
+    )

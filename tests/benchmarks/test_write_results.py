@@ -1,0 +1,71 @@
+"""The page of results says what the files say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from search_cost_report import search_cost_section
+from write_results import PAGE, PLOT, RESULTS, written
+
+
+def run(variant: str, split: int, cpu_seconds: float, scores: list[float], **fields):
+    """A run as `search_cost.py` keeps it."""
+    return {
+        "setting": "digits",
+        "split": split,
+        "variant": variant,
+        "trainings": 20.0,
+        "epochs": 300,
+        "individuals": {"complete": 15, "pruned": 5},
+        "cpu_seconds": cpu_seconds,
+        "reference_seconds": [10.0, 10.0],
+        "test_scores": scores,
+        "ensemble_score": None,
+        **fields,
+    }
+
+
+def test_the_page_is_that_of_the_committed_files(tmp_path: Path) -> None:
+    assert written(RESULTS, tmp_path / PLOT.name) in PAGE.read_text("utf-8")
+
+
+def test_costs_are_compared_split_by_split() -> None:
+    text = search_cost_section(
+        [
+            run("paper", 0, 2000, [0.8, 0.9]),
+            run("paper", 1, 3000, [0.7, 0.9], reference_seconds=[20.0, 20.0]),
+            run("default", 0, 100, [0.87, 0.89], ensemble_score=0.95),
+            run("default", 1, 100, [0.86, 0.86]),
+            run("default", 2, 999, [0.1, 0.1]),
+        ]
+    )
+    assert "costs **25.0 times** the default's CPU seconds on 2 splits (20.0, 30.0)" in text
+    assert "in units of a reference training beside each, 17.5 times (20.0, 15.0)" in text
+    # +0.03 and +0.06; Student's t with one degree of freedom, 12.706.
+    assert "the paper's scheme: +0.0450 ± 0.1906." in text
+    assert "| paper   |    0, 1 |      20.0 |    300 |  2500 | 0.8250 ± 0.3177 |" in text
+    assert "0.9500 |" in text
+
+
+def test_levers_are_told_in_reference_trainings() -> None:
+    text = search_cost_section(
+        [
+            run("paper, few", 0, 600, []),
+            run("+ layout", 0, 400, []),
+            run("default, few", 0, 100, []),
+            run("- cache", 0, 150, []),
+        ]
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["paper, few", "3.000", ""] in rows
+    assert ["+ layout", "2.000", "1.50 x"] in rows
+    assert ["default, few", "0.500", "4.00 x"] in rows
+    assert ["default - cache", "0.750", "1.50 x"] in rows
+
+
+@pytest.mark.parametrize("variant", ["full fine-tuning", "linear probe"])
+def test_what_is_done_by_hand_has_no_search(variant: str) -> None:
+    text = search_cost_section([run(variant, 0, 0.0, [0.5], epochs=0)])
+    assert f"| {variant} |" in text
+    assert "none" in text
