@@ -67,6 +67,7 @@ VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "paper": SearchConfig.paper,
     "default": SearchConfig,
     "extra genes": lambda: SearchConfig(extra_genes=("norm_statistics", "base_lr")),
+    "norm statistics": lambda: SearchConfig(extra_genes=("norm_statistics",)),
     # What people do by hand: no search, the final trainings alone.
     "full fine-tuning": SearchConfig,
     "linear probe": SearchConfig,

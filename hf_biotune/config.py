@@ -19,7 +19,7 @@ from peft import PeftConfig
 
 from .blocks import Partition
 from .exceptions import ConfigError
-from .extra_genes import settings_of
+from .extra_genes import rate_factor, settings_of
 from .genotype import Genotype
 from .hub import locate
 from .patterns import named_patterns
@@ -226,7 +226,8 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
     ) -> BioTuneConfig:
         """The configuration that a genotype decodes to; the only way from one to the other.
 
-        Extra genes take the place of what the arguments say; `base_lr` scales every multiplier.
+        Extra genes take the place of what the arguments say. Every multiplier is scaled by what
+        they make of learning rates; see [`rate_factor`].
 
         Args:
             genotype: one gene per block of `partition`; it must select at least one.
@@ -238,7 +239,8 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
             GenotypeError: no block is selected, or the numbers of genes and blocks differ.
         """
         settings = settings_of(genotype.extra_genes)
-        factor = settings.pop("base_lr", 1.0)
+        factor = rate_factor(genotype.extra_genes)
+        settings.pop("base_lr", None)
         if strength := settings.pop("l2sp", 0.0):
             kwargs["l2sp"] = L2SP(strength, new_blocks=tuple(new_blocks)).to_dict()
         return cls(

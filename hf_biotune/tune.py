@@ -44,6 +44,7 @@ from .search import (
 )
 from .search.execution import precision_of
 from .search.models import AUTO_CLASSES, IMAGE_TASK
+from .search.search_config import AUTO, STARTING_STATISTICS
 from .search.team import check_is_no_team
 from .tested import predictions_of
 
@@ -215,7 +216,8 @@ def _finals(
     config = result.best_config
     rows = []
     for name in COMPARED:
-        rival = baseline_config(name, result.partition, norm_statistics=search.norm_statistics)
+        mode = STARTING_STATISTICS if search.norm_statistics == AUTO else search.norm_statistics
+        rival = baseline_config(name, result.partition, norm_statistics=mode)
         runs = final_runs(name, rival, tuner, seeds, listener)
         rows.append(row_of(name, rival, runs, result, lr))
     is_kept = retrain == "none"

@@ -38,7 +38,7 @@ def unfinished_report_data(
         model, dataset: their names.
         command: that goes on with it.
         metric: the score.
-        norm_statistics: see [`BioTuneConfig`].
+        norm_statistics: see [`BioTuneConfig`]; where they evolve, those of the best are told.
         learning_rate: the base rate. Default: unknown.
         storage: see [`open_storage`].
 
@@ -81,7 +81,7 @@ def unfinished_report_data(
             for name in partition.names
             if pd.notna(best[f"multiplier:{name}"])
         },
-        norm_statistics=norm_statistics,
+        norm_statistics=str(best.get("norm_statistics", norm_statistics)),
         comparison=None,
         facts=facts,
         command=command,

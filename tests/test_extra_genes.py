@@ -111,7 +111,7 @@ def test_extra_genes_are_in_the_configuration_that_a_genotype_decodes_to():
     config = BioTuneConfig.from_genotype(
         genotype, blocks, new_blocks=["head"], norm_statistics="train"
     )
-    assert config.lr_multipliers == pytest.approx({"head": 10**0.5 * 10**0.3})
+    assert config.lr_multipliers == pytest.approx({"head": 0.1 * 10**0.5 * 10**0.3})
     assert config.norm_statistics == "frozen"
     assert config.weight_decay == pytest.approx(0.01)
     assert config.l2sp["strength"] == pytest.approx(10**-2.5)

@@ -43,8 +43,7 @@ class Problem:
         data: samples to train on, to choose settings by, and to test final models on.
         args: of every training: base learning rate, epochs, batch size, schedule, optimizer.
         search: metric, patience and first seed hold for every method, the rest for the methods that
-            search. Default: [`SearchConfig`], with the extra genes `base_lr` and (where the model
-            has BatchNorm) `norm_statistics`, since other methods may choose these as well.
+            search. Default: [`SearchConfig`].
         blocks: how the model is divided; see [`partition`].
         execution: memory layout, precision and optimizer kernel of every training. Default: as
             `args` say.
@@ -80,7 +79,7 @@ class Problem:
         self.pool = BaseModelPool(model_init, args.device)
         self.execution.lay_out(self.pool.model)
         self.partition: Partition = partition(self.pool.model, blocks)
-        self.search = search or SearchConfig(extra_genes=self._extra_genes())
+        self.search = search or SearchConfig()
         self.metric = resolve_metric(self.search.metric, self.search.greater_is_better)
         self.evaluator = FitnessEvaluator(
             self.pool,
@@ -93,9 +92,6 @@ class Problem:
             # Searches have one, and so their seconds can be compared with those of other methods.
             prefix_cache(self.pool, self.search, args),
         )
-
-    def _extra_genes(self) -> tuple[str, ...]:
-        return ("base_lr", "norm_statistics") if self.batch_norm_blocks else ("base_lr",)
 
     @property
     def model(self) -> nn.Module:

@@ -96,7 +96,7 @@ def search(
     elites: options.Elites = None,
     sampler: options.Sampler = "biotune",
     blocks: options.Blocks = "auto",
-    norm_statistics: options.NormStatistics = "train",
+    norm_statistics: options.NormStatistics = None,
     extra_gene: options.ExtraGenes = [],  # noqa: B006 - typer makes a new list
     prefix_cache: options.PrefixCache = True,
     prefix_cache_memory: options.PrefixCacheMemory = None,
@@ -220,7 +220,7 @@ def tune(
     elites: options.Elites = None,
     sampler: options.Sampler = "biotune",
     blocks: options.Blocks = "auto",
-    norm_statistics: options.NormStatistics = "train",
+    norm_statistics: options.NormStatistics = None,
     extra_gene: options.ExtraGenes = [],  # noqa: B006 - typer makes a new list
     prefix_cache: options.PrefixCache = True,
     prefix_cache_memory: options.PrefixCacheMemory = None,

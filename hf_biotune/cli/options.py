@@ -128,7 +128,7 @@ ExtraGenes = Annotated[
     typer.Option(
         "--extra-gene",
         help="Evolves too: norm_statistics, base_lr, weight_decay or l2sp. Repeatable. Default: "
-        "none.",
+        "see --norm-statistics.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -139,9 +139,11 @@ Blocks = Annotated[
     ),
 ]
 NormStatistics = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="BatchNorm statistics of trained blocks: train or frozen.", rich_help_panel=_SEARCH
+        help="BatchNorm statistics of trained blocks: train, frozen, or auto (it evolves). "
+        "Default: the preset's.",
+        rich_help_panel=_SEARCH,
     ),
 ]
 PrefixCache = Annotated[

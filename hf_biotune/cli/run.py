@@ -218,7 +218,6 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
     values: dict[str, Any] = {
         "sampler": options["sampler"],
         "metric": options["metric"],
-        "norm_statistics": options["norm_statistics"],
         "extra_genes": tuple(options["extra_gene"]),
         "objectives": tuple(options["objective"]),
         "seed": options["seed"],
@@ -231,6 +230,7 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
         "population_size": "population_size",
         "n_elites": "elites",
         "prefix_cache_memory": "prefix_cache_memory",
+        "norm_statistics": "norm_statistics",
     }
     values |= {name: options[key] for name, key in given.items() if options[key] is not None}
     if not options["prefix_cache"]:

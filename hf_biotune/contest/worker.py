@@ -13,8 +13,6 @@ from typing import Any
 import torch
 
 from ..baselines import Problem, Tuned
-from ..baselines.problem import batch_norm_blocks
-from ..blocks import partition
 from ..exceptions import StudyMismatchError
 from ..search.execution import Execution
 from ..search.listener import SearchListener
@@ -189,11 +187,9 @@ class Worker:
         data = self._arena.split(split)
         self._check_data(split, data.fingerprint)
         model_init = self._arena.model_init(data)
-        model = model_init()
         args = arena.arguments(searches)
         # The fastest on any device; the same for all methods, so that none has an advantage.
         layout = "channels_last" if self._arena.task == IMAGE_TASK else "contiguous"
-        has_batch_norm = bool(batch_norm_blocks(model, partition(model, arena.blocks)))
         return Problem(
             model_init,
             data,
@@ -202,8 +198,6 @@ class Worker:
                 budget=self._plan.budget,
                 metric=self._plan.metric,
                 patience=arena.patience,
-                # What other methods may choose as well.
-                extra_genes=("base_lr", "norm_statistics") if has_batch_norm else ("base_lr",),
             ),
             blocks=arena.blocks,
             execution=replace(Execution.of(args), memory_layout=layout),

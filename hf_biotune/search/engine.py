@@ -40,7 +40,7 @@ from .loop import TrialLoop
 from .metrics import resolve_metric
 from .objectives import Objectives
 from .orphans import PROCESS_KEY, fail
-from .phenotypes import Phenotypes, check_extra_genes_fit, neutral_genes
+from .phenotypes import Phenotypes, fitted_to, neutral_genes
 from .prefix_cache import PrefixCache
 from .processes import Processes
 from .result import SearchResult
@@ -71,7 +71,6 @@ class SearchEngine:
         listener: SearchListener,
         team: Team = ALONE,
     ) -> None:
-        self._search = search
         self._model_init = model_init
         self._candidates = candidates_of(
             args, search.memory_layout, search.precision, search.fused_optimizer
@@ -80,7 +79,7 @@ class SearchEngine:
         self._metric = resolve_metric(search.metric, search.greater_is_better)
         pool = BaseModelPool(model_init, args.device)
         self._partition = partition(pool.model, blocks)
-        check_extra_genes_fit(search.extra_genes, pool.model)
+        self._search = search = fitted_to(pool.model, search)
         unsaved = pool.seeded_blocks(self._partition, search.seeds)
         self._phenotypes = Phenotypes(self._partition, search, unsaved)
         self._objectives = Objectives.of(

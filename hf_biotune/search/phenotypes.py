@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from optuna.trial import FrozenTrial, Trial
@@ -13,10 +14,10 @@ from ..blocks import Partition
 from ..config import BioTuneConfig
 from ..evolution import genotype_of
 from ..exceptions import ConfigError
-from ..extra_genes import genes_of, settings_of
+from ..extra_genes import STATISTICS_GENE, genes_of, rate_factor
 from ..genotype import Genotype, lr_multiplier
 from ..penalties import L2SP
-from .search_config import SearchConfig
+from .search_config import AUTO, STARTING_STATISTICS, SearchConfig
 
 
 class Phenotypes:
@@ -53,7 +54,7 @@ class Phenotypes:
             new_blocks=self._unsaved,
             norm_statistics=self._search.norm_statistics,
         )
-        factor = settings_of(genotype.extra_genes).get("base_lr", 1.0)
+        factor = rate_factor(genotype.extra_genes)
         genes = dict(zip(names, genotype.importances, strict=True))
         multipliers = config.lr_multipliers
         for name in self._search.always_train:
@@ -85,21 +86,32 @@ def neutral_genes(search: SearchConfig, args: TrainingArguments) -> dict[str, fl
     return genes_of({name: settings[name] for name in search.extra_genes})
 
 
-def check_extra_genes_fit(extra_genes: Sequence[str], model: nn.Module) -> None:
-    """Check that each extra gene can make a difference.
+def fitted_to(model: nn.Module, search: SearchConfig) -> SearchConfig:
+    """The search with what it leaves to the model settled.
+
+    Args:
+        model: the base model.
+        search: whose `norm_statistics` may be `"auto"`.
 
     Raises:
-        ConfigError: the model has no statistics that could be frozen.
+        ConfigError: an extra gene can make no difference, since the model has no statistics that
+            could be frozen.
     """
     has_statistics = any(
         isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
         for module in model.modules()
     )
-    if "norm_statistics" in extra_genes and not has_statistics:
+    genes = search.extra_genes
+    if STATISTICS_GENE in genes and not has_statistics:
         raise ConfigError(
-            f"extra_genes has 'norm_statistics', but {type(model).__name__} has no BatchNorm with "
-            f"statistics to freeze; leave it out"
+            f"extra_genes has {STATISTICS_GENE!r}, but {type(model).__name__} has no BatchNorm "
+            f"with statistics to freeze; leave it out"
         )
+    if search.norm_statistics != AUTO:
+        return search
+    if has_statistics and STATISTICS_GENE not in genes:
+        genes = (*genes, STATISTICS_GENE)
+    return replace(search, norm_statistics=STARTING_STATISTICS, extra_genes=genes)
 
 
 def phenotype_key(phenotype: Mapping[str, float]) -> tuple[tuple[str, int], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..config import NORM_STATISTICS
 from ..exceptions import ConfigError
 from ..extra_genes import checked_extra_genes
 from .budget import Budget
@@ -18,6 +19,9 @@ DEFAULT_METRIC = "macro_accuracy"
 # Those of `Execution`, without importing torch.
 MEMORY_LAYOUTS = ("auto", "contiguous", "channels_last")
 PRECISIONS = ("auto", "fp32", "bf16")
+AUTO = "auto"
+# What `norm_statistics="auto"` begins with, as people do.
+STARTING_STATISTICS = "train"
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class SearchConfig:
         halving: whether a training stops after a third of its epochs unless it is then among the
             best third of its fold. Default: `True`.
         seeded_start: whether the first generation holds what people try by hand: linear probe,
-            full fine-tuning, last half, and rates by relative gradient norms (see
-            [`gradient_informed`]), which cost a few batches. Default: `True`.
+            full fine-tuning (if `norm_statistics` evolve, also with frozen ones), last half, and
+            rates by relative gradient norms (see [`gradient_informed`]), which cost a few batches.
+            Default: `True`.
         sampler: who chooses the genotypes: `"biotune"` (evolution, the default), or one to compare
             it with on the same space, budget and folds: `"random"`, `"tpe"`, `"cmaes"`, `"gp"`,
             `"nsgaii"`, or a sampler of Optuna. A seeded start holds for all of them; `n_elites` and
@@ -76,11 +81,15 @@ class SearchConfig:
             or because they diverge. They get the worst score. From ten individuals on, a search in
             which more fail stops and says why. Default: 0.5.
         always_train: blocks that no individual may freeze. Default: none.
-        norm_statistics: see [`BioTuneConfig`]. Default: `"train"`.
+        norm_statistics: what the BatchNorm statistics of trained blocks do: `"train"`, `"frozen"`
+            (see [`BioTuneConfig`]), or `"auto"`: where the model has such statistics, the extra
+            gene `"norm_statistics"` decides it for each individual, starting from `"train"`.
+            Default: `"train"`.
         extra_genes: settings of the training that evolve along with the blocks, among
-            `"norm_statistics"`, `"base_lr"` (up to half a decade either way), `"weight_decay"` and
-            `"l2sp"` (pull towards the pre-trained weights); see [`settings_of`]. What they decode
-            to is part of each individual's [`BioTuneConfig`]. Default: none.
+            `"norm_statistics"` (with frozen ones, blocks learn at a tenth of their rates),
+            `"base_lr"` (up to half a decade either way), `"weight_decay"` and `"l2sp"` (pull
+            towards the pre-trained weights); see [`settings_of`]. What they decode to is part of
+            each individual's [`BioTuneConfig`]. Default: none.
         memory_layout: of convolutions' weights: `"contiguous"`, `"channels_last"`, or `"auto"`
             (default). What is `"auto"` here and in the next two is measured at the start of a
             search, for a few steps of the real model: the fastest whose loss and gradient agree
@@ -123,7 +132,7 @@ class SearchConfig:
     memoise: bool = True
     max_failed_share: float = 0.5
     always_train: tuple[str, ...] = ()
-    norm_statistics: str = "train"
+    norm_statistics: str = STARTING_STATISTICS
     extra_genes: tuple[str, ...] = ()
     memory_layout: str = "auto"
     precision: str = "auto"
@@ -172,6 +181,12 @@ class SearchConfig:
             raise ConfigError(f"max_failed_share must be in (0, 1], got {self.max_failed_share}")
         if self.patience is not None:
             _at_least("patience", self.patience, 1)
+        modes = (AUTO, *NORM_STATISTICS)
+        if self.norm_statistics not in modes:
+            raise ConfigError(
+                f"norm_statistics must be one of {', '.join(map(repr, modes))}, got "
+                f"{self.norm_statistics!r}"
+            )
         if self.memory_layout not in MEMORY_LAYOUTS:
             raise ConfigError(
                 f"memory_layout must be one of {', '.join(MEMORY_LAYOUTS)}, got "

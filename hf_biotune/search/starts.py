@@ -13,9 +13,13 @@ import numpy as np
 import optuna
 
 from ..blocks import Partition
+from ..extra_genes import STATISTICS_GENE, genes_of, rate_factor
 from ..genotype import MAXIMUM_MULTIPLIER, MINIMUM_MULTIPLIER, Genotype
 
 STARTS_KEY = "starts"
+FULL = "full fine-tuning"
+# Of the base rate: full fine-tuning with frozen BatchNorm statistics is stable there.
+FROZEN_STATISTICS_RATE = 10.0**-0.5
 
 
 def linear_probe(partition: Partition) -> dict[str, float]:
@@ -80,7 +84,7 @@ def starting_points(
     """
     methods = {
         "linear probe": linear_probe(partition),
-        "full fine-tuning": full_fine_tuning(partition),
+        FULL: full_fine_tuning(partition),
         "last half": last_half(partition),
         "gradient-informed": gradient_informed(ratios or dict.fromkeys(partition.names, 0.0)),
     }
@@ -112,10 +116,29 @@ def starts_of(
         extra: the extra genes of all of them. Default: none.
     """
     if STARTS_KEY not in study.user_attrs:
+        extra = extra or {}
         found = {
-            name: replace(genotype, extra=extra or {}).to_dict()
+            name: replace(genotype, extra=extra)
             for name, genotype in starting_points(partition, ratios()).items()
         }
-        study.set_user_attr(STARTS_KEY, found)
+        if STATISTICS_GENE in extra:
+            found = _with_frozen_statistics(found, partition, extra)
+        study.set_user_attr(STARTS_KEY, {n: genotype.to_dict() for n, genotype in found.items()})
     stored = study.user_attrs[STARTS_KEY]
     return {name: Genotype.from_dict(genotype) for name, genotype in stored.items()}
+
+
+def _with_frozen_statistics(
+    starts: Mapping[str, Genotype], partition: Partition, extra: Mapping[str, float]
+) -> dict[str, Genotype]:
+    """The same, and full fine-tuning with frozen BatchNorm statistics right behind it."""
+    extra = {**extra, **genes_of({STATISTICS_GENE: "frozen"})}
+    multiplier = FROZEN_STATISTICS_RATE / rate_factor(extra)
+    multipliers = dict.fromkeys(partition.names, min(multiplier, MAXIMUM_MULTIPLIER))
+    frozen = replace(Genotype.from_multipliers(multipliers, partition), extra=extra)
+    found: dict[str, Genotype] = {}
+    for name, genotype in starts.items():
+        found[name] = genotype
+        if name == FULL:
+            found[f"{FULL}, frozen statistics"] = frozen
+    return found

@@ -160,7 +160,7 @@ def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
         (["--sampler", "annealing"], "sampler must be one of biotune, random, tpe, cmaes, gp"),
         (["--metric", "auc"], "metric must be one of macro_accuracy, accuracy, f1, loss"),
         (["--train-fraction", "0"], "train_fraction"),
-        (["--norm-statistics", "moving"], "norm_statistics must be one of 'train', 'frozen'"),
+        (["--norm-statistics", "moving"], "norm_statistics must be one of 'auto', 'train'"),
     ],
 )
 def test_a_mistake_is_one_clear_line_without_a_traceback(run, source, tmp_path, options, message):

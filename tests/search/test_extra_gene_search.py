@@ -12,7 +12,7 @@ from hf_biotune.exceptions import ConfigError
 from hf_biotune.extra_genes import settings_of
 from hf_biotune.search import default_training_arguments
 from hf_biotune.search.history import phenotype_of
-from hf_biotune.search.phenotypes import phenotype_key
+from hf_biotune.search.phenotypes import fitted_to, phenotype_key
 
 ALL = ("norm_statistics", "base_lr", "weight_decay", "l2sp")
 
@@ -57,7 +57,8 @@ def test_the_history_shows_each_gene_and_what_it_stands_for(result):
         decoded = [settings_of({name: gene})[name] for gene in history[f"gene:{name}"]]
         assert history[name].tolist() == decoded
     for block in result.partition.names:
-        expected = history.base_lr * 100 ** (history[f"importance:{block}"] - 0.5)
+        factor = history.base_lr * history.norm_statistics.map({"train": 1.0, "frozen": 0.1})
+        expected = factor * 100 ** (history[f"importance:{block}"] - 0.5)
         trained = history[f"multiplier:{block}"].notna()
         assert history[f"multiplier:{block}"][trained].tolist() == pytest.approx(
             expected[trained].tolist()
@@ -66,8 +67,16 @@ def test_the_history_shows_each_gene_and_what_it_stands_for(result):
 
 def test_seeded_individuals_have_the_settings_that_hold_without_extra_genes(result):
     starts = result.history[result.history.start != ""]
-    assert len(starts) == 4
-    assert (starts.norm_statistics == "train").all()
+    assert starts.start.tolist() == [
+        "linear probe",
+        "full fine-tuning",
+        "full fine-tuning, frozen statistics",
+        "last half",
+        "gradient-informed",
+    ]
+    assert starts.norm_statistics.tolist() == ["train", "train", "frozen", "train", "train"]
+    frozen = starts.iloc[2][[f"multiplier:{name}" for name in result.partition.names]]
+    assert frozen.tolist() == pytest.approx([10**-0.5] * len(frozen))
     assert (starts.base_lr == 1.0).all()
     assert (starts[["weight_decay", "l2sp"]] == 0.0).all().all()
 
@@ -83,6 +92,16 @@ def test_they_start_from_the_settings_of_the_search(digits_train, digits_validat
     )
     assert (found.history.norm_statistics == "frozen").all()
     assert found.history.weight_decay.tolist() == pytest.approx([0.05] * 3)
+
+
+def test_norm_statistics_evolve_where_there_are_any_if_that_is_left_open():
+    left_open = SearchConfig(norm_statistics="auto", extra_genes=("l2sp",))
+    settled = fitted_to(small_resnet(), left_open)
+    assert settled.extra_genes == ("l2sp", "norm_statistics")
+    assert settled.norm_statistics == "train"
+    assert fitted_to(nn.Linear(2, 2), left_open).extra_genes == ("l2sp",)
+    closed = SearchConfig(norm_statistics="frozen")
+    assert fitted_to(small_resnet(), closed) is closed
 
 
 def test_the_winner_s_configuration_holds_all_that_a_training_needs(result):
