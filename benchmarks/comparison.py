@@ -2,10 +2,10 @@
 
     python examples/prepare_demo.py --output demo
     OMP_NUM_THREADS=1 python benchmarks/comparison.py --workers 2
-    python scripts/write_results.py
+    python benchmarks/write_results.py
 
 One training is 5 to 15 CPU seconds, so that the whole fits two cores: images have 32 pixels, texts
-16 tokens (and half of the training data), trainings 8 epochs, searches 10 trainings. All settings
+16 tokens (and half of the training data), trainings 8 epochs, searches 20 trainings. All settings
 get their first split, then all the next one. Each finished training is kept in `--directory`; the
 same command goes on with the rest, also in a second terminal. What there is after each split is
 written to `--results`.
@@ -34,7 +34,7 @@ SETTINGS = {
     "scipy-200": TEXT,
 }
 EPOCHS = 8
-BUDGET = 10
+BUDGET = 20
 RESULTS = Path(__file__).parent / "results" / "comparison"
 
 
