@@ -37,6 +37,7 @@ from hf_biotune.search.models import (
     text_classifier,
 )
 from hf_biotune.search.sources import load_dataset_splits
+from hf_biotune.search.team import check_is_no_team
 from hf_biotune.search.texts import encode_text_splits
 from hf_biotune.tune import Provenance
 
@@ -70,6 +71,7 @@ class Run:
         Args:
             options: the parameters of a command, by name.
         """
+        check_is_no_team("hf-biotune")
         if output.verbose:
             logging.set_verbosity_info()
             optuna.logging.set_verbosity(optuna.logging.INFO)

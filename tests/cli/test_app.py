@@ -172,6 +172,16 @@ def test_a_mistake_is_one_clear_line_without_a_traceback(run, source, tmp_path, 
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("command", ["search", "tune"])
+def test_one_of_several_processes_is_no_place_for_a_command(
+    run, source, tmp_path, monkeypatch, command
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, errors = run(command, *source, "--output-dir", tmp_path, *TINY)
+    assert status == 2
+    assert errors.startswith("error: hf-biotune trains in one process, but torchrun or accelerate")
+
+
 def test_a_corrupt_image_is_named_and_can_be_skipped(run, source, image_folder, tmp_path):
     broken = tmp_path / "digits"
     shutil.copytree(image_folder, broken)
