@@ -20,6 +20,7 @@ from transformers.utils import logging
 from hf_biotune.blocks import BlockSpec, Partition
 from hf_biotune.doctor import Finding
 from hf_biotune.exceptions import ConfigError
+from hf_biotune.findings import Provenance
 from hf_biotune.search import (
     DataSplits,
     SearchConfig,
@@ -39,7 +40,6 @@ from hf_biotune.search.models import (
 from hf_biotune.search.sources import load_dataset_splits
 from hf_biotune.search.team import check_is_no_team
 from hf_biotune.search.texts import encode_text_splits
-from hf_biotune.tune import Provenance
 
 from .options import Preset
 from .output import output

@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 from ..blocks import BlockSpec
 from ..exceptions import ConfigError, DataError
 from ..search.columns import class_names, find_label_column
-from ..search.data import DataSplits
+from ..search.data_splits import DataSplits
 from ..search.encode import encode_splits
 from ..search.folds import draw_stratified
 from ..search.models import (

@@ -3,7 +3,8 @@
 from .augmentation import Augmentation
 from .budget import Budget
 from .budget_plan import BudgetPlan
-from .data import DataSplits, EncodedSplit
+from .data import EncodedSplit
+from .data_splits import DataSplits
 from .encode import encode_dataset, encode_images, encode_splits
 from .ensemble import BioTuneEnsemble
 from .final import FineTuner, FineTuneResult

@@ -81,7 +81,7 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         if lowest < 0 or highest >= len(self.label_names):
             raise DataError(
                 f"labels must be in 0..{len(self.label_names) - 1} for the "
-                f"{len(self.label_names)} classes {_shorten(self.label_names)}, got "
+                f"{len(self.label_names)} classes {shortened(self.label_names)}, got "
                 f"{lowest if lowest < 0 else highest}"
             )
         if (self.mean is None) != (self.std is None):
@@ -344,54 +344,6 @@ class AugmentedDataset(Dataset[dict[str, torch.Tensor]]):
         return self._current.__getitems__(indices)
 
 
-@dataclass(frozen=True)
-class DataSplits:
-    """Training, validation and (perhaps) test data of one task.
-
-    Args:
-        train: what models are trained on.
-        validation: what the search scores models on.
-        test: what the final model is scored on, once. `None`: there is no such data.
-        name: of the data set, for reports.
-
-    Raises:
-        DataError: class names differ between splits, or a class has no sample in `train` or
-            `validation`.
-    """
-
-    train: EncodedSplit
-    validation: EncodedSplit
-    test: EncodedSplit | None
-    name: str
-
-    def __post_init__(self) -> None:
-        names = self.train.label_names
-        for split_name, split in (("validation", self.validation), ("test", self.test)):
-            if split is not None and split.label_names != names:
-                raise DataError(
-                    f"{split_name} must have the classes of train, {_shorten(names)}, got "
-                    f"{_shorten(split.label_names)}"
-                )
-        for split_name, split in (("train", self.train), ("validation", self.validation)):
-            for label, count in zip(names, split.class_counts, strict=True):
-                if count == 0:
-                    raise DataError(
-                        f"class {label!r} has no sample in {split_name}; add some, or remove the "
-                        "class from the data set"
-                    )
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Name of each class."""
-        return self.train.label_names
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that name the content of all splits."""
-        splits = [split for split in (self.train, self.validation, self.test) if split is not None]
-        return hashlib.sha256("".join(s.fingerprint for s in splits).encode()).hexdigest()[:16]
-
-
 def _check_images(inputs: Mapping[str, torch.Tensor]) -> None:
     pixels = inputs.get("pixel_values")
     if (
@@ -407,6 +359,6 @@ def _check_images(inputs: Mapping[str, torch.Tensor]) -> None:
         )
 
 
-def _shorten(names: Sequence[str], most: int = 10) -> str:
+def shortened(names: Sequence[str], most: int = 10) -> str:
     """The first names of a long list."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

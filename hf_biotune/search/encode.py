@@ -16,7 +16,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Image
 from ..exceptions import DataError
 from .augmentation import Augmentation
 from .columns import encode_labels, find_columns, label_names_of
-from .data import DataSplits, EncodedSplit
+from .data import EncodedSplit
+from .data_splits import DataSplits
 from .images import decode_image
 from .mapped import fits_memory, mapped_tensor
 from .transforms import ImageTransform, as_transform

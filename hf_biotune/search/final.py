@@ -30,7 +30,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from ..config import BioTuneConfig
 from ..model import BioTuneModel, get_biotune_model
 from ..trainer import biotune_trainer_kwargs
-from .data import DataSplits, EncodedSplit
+from .data import EncodedSplit
+from .data_splits import DataSplits
 from .execution import Execution
 from .fitness_result import SeedRun
 from .forward import Forward

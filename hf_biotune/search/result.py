@@ -20,6 +20,7 @@ from ..exceptions import ConfigError
 from ..genotype import Genotype
 from ..model import BioTuneModel
 from .budget_plan import BudgetReport
+from .cache_statistics import CacheStatistics
 from .ensemble import BioTuneEnsemble, EnsembleMember
 from .execution import Execution
 from .finalists import Finalist
@@ -31,7 +32,6 @@ from .kept import KeptAdapters
 from .lineage import lineage_of
 from .objectives import PARAMETERS, Objectives
 from .phenotypes import Phenotypes
-from .prefix_cache import CacheStatistics
 
 
 @dataclass(frozen=True)

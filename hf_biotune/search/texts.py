@@ -11,7 +11,8 @@ from datasets import Dataset, DatasetDict
 
 from ..exceptions import ConfigError, DataError
 from .columns import encode_labels, find_label_column, find_text_column, label_names_of
-from .data import DataSplits, EncodedSplit
+from .data import EncodedSplit
+from .data_splits import DataSplits
 
 logger = logging.getLogger(__name__)
 

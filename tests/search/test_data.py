@@ -7,7 +7,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments, default_data_collator
 
 from hf_biotune.exceptions import DataError
-from hf_biotune.search.data import DataSplits, EncodedSplit
+from hf_biotune.search.data import EncodedSplit
+from hf_biotune.search.data_splits import DataSplits
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)
 
