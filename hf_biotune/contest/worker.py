@@ -17,7 +17,7 @@ from ..exceptions import StudyMismatchError
 from ..search.execution import Execution
 from ..search.listener import SearchListener
 from ..search.models import IMAGE_TASK
-from ..search.search_config import SearchConfig
+from ..search.search_config import AUTO, SearchConfig
 from .arena import LoadedArena
 from .clock import Clock, KeptAttempts
 from .plan import SHARED_SEARCH, Plan
@@ -198,6 +198,8 @@ class Worker:
                 budget=self._plan.budget,
                 metric=self._plan.metric,
                 patience=arena.patience,
+                # Other methods choose it as well.
+                norm_statistics=AUTO,
             ),
             blocks=arena.blocks,
             execution=replace(Execution.of(args), memory_layout=layout),
