@@ -172,6 +172,15 @@ def test_a_mistake_is_one_clear_line_without_a_traceback(run, source, tmp_path, 
     assert "Traceback" not in errors
 
 
+def test_the_mode_of_batch_norm_may_be_left_to_evolution(run, source, tmp_path):
+    command = ("search", *source, "--output-dir", tmp_path, *TINY, "--norm-statistics", "auto")
+    status, _, errors = run(*command)
+    assert status == 0, errors
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history.start.tolist()[2] == "full fine-tuning, frozen statistics"
+    assert set(history.norm_statistics) == {"train", "frozen"}
+
+
 @pytest.mark.parametrize("command", ["search", "tune"])
 def test_one_of_several_processes_is_no_place_for_a_command(
     run, source, tmp_path, monkeypatch, command
