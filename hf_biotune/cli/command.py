@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -128,8 +128,9 @@ class CommandLine(typer.Typer):
 
 
 def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
-    hints = get_type_hints(function, include_extras=True)
-    signature = inspect.signature(function)
+    # Not `get_type_hints`: where the default is `None`, Python 3.10 hides options in an `Optional`.
+    signature = inspect.signature(function, eval_str=True)
+    hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     is_run = _has_output_dir(hints)
     added = {**(_CONFIG if is_run else {}), **_OUTPUT}
 
@@ -150,7 +151,7 @@ def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("context", keyword, annotation=typer.Context)]
     for parameter in signature.parameters.values():
-        parameters.append(parameter.replace(kind=keyword, annotation=hints[parameter.name]))
+        parameters.append(parameter.replace(kind=keyword))
     for name, hint in added.items():
         default = None if name in _CONFIG else False
         parameters.append(inspect.Parameter(name, keyword, default=default, annotation=hint))
