@@ -24,7 +24,7 @@ from .genotype import Genotype
 from .hub import locate
 from .patterns import named_patterns
 from .penalties import L2SP
-from .untrusted import MAX_NAME_LENGTH, read_json, shown
+from .untrusted import MAX_NAME_LENGTH, as_float, read_json, shown
 
 CONFIG_NAME = "adapter_config.json"
 NORM_STATISTICS = ("train", "frozen")
@@ -303,10 +303,7 @@ def _checked_multiplier(block: str, multiplier: Any) -> float:
     where = f"lr_multipliers[{shown(block)}]"
     if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)):
         raise ConfigError(f"{where} must be a number, got {shown(multiplier)}")
-    try:
-        number = float(multiplier)
-    except OverflowError:  # an integer beyond the largest float
-        number = math.inf
+    number = as_float(multiplier)
     if not (math.isfinite(number) and number > 0):
         raise ConfigError(
             f"{where} must be finite and greater than 0, got {shown(multiplier)}; leave a block "
@@ -317,7 +314,7 @@ def _checked_multiplier(block: str, multiplier: Any) -> float:
 
 def _checked_decay(value: Any) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < math.inf:
+    if not is_number or not 0 <= as_float(value) < math.inf:
         raise ConfigError(
             f"weight_decay must be a finite number of at least 0, got {shown(value)}; leave it out "
             f"for that of the training arguments"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .exceptions import ConfigError
-from .untrusted import shown
+from .untrusted import as_float, shown
 
 # As of `torch.optim.Optimizer.register_step_pre_hook`.
 StepHook = Callable[..., None]
@@ -127,5 +127,5 @@ def step_hook(pulls: Iterable[Pull]) -> StepHook:
 
 def _check_strength(name: str, value: Any) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:
+    if not is_number or not math.isfinite(as_float(value)) or value < 0:
         raise ConfigError(f"l2sp: {name} must be a finite number of at least 0, got {shown(value)}")

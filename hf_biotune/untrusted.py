@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import reprlib
 from pathlib import Path
@@ -30,6 +31,19 @@ def shown(value: object) -> str:
     except ValueError:
         # An integer of more digits than Python is willing to write.
         return f"<{type(value).__name__} that is too long to show>"
+
+
+def as_float(number: int | float) -> float:
+    """A number as a float; infinity for an integer beyond the largest one, which JSON can hold.
+
+    Example:
+        >>> as_float(10**400)
+        inf
+    """
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -153,6 +153,7 @@ def test_the_configuration_decides_on_weight_decay():
     [
         ({"l2sp": {"strength": -1}}, "strength must be a finite number of at least 0, got -1"),
         ({"l2sp": {"strength": float("nan")}}, "strength must be a finite number"),
+        ({"l2sp": {"strength": 10**400}}, "strength must be a finite number"),
         ({"l2sp": {"strength": 1, "new_strength": "x"}}, "new_strength must be a finite number"),
         ({"l2sp": {}}, "l2sp must be a dict with strength"),
         ({"l2sp": 0.1}, "l2sp must be a dict with strength"),
@@ -162,6 +163,7 @@ def test_the_configuration_decides_on_weight_decay():
         ({"weight_decay": -0.1}, "weight_decay must be a finite number of at least 0, got -0.1"),
         ({"weight_decay": float("inf")}, "weight_decay must be a finite number"),
         ({"weight_decay": True}, "weight_decay must be a finite number"),
+        ({"weight_decay": 10**400}, "weight_decay must be a finite number"),
     ],
 )
 def test_a_configuration_that_a_stranger_wrote_is_checked(fields, message):

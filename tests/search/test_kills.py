@@ -107,7 +107,7 @@ def test_one_worker_that_is_killed_again_and_again_ends_as_if_it_never_was(tmp_p
         n_trials = len(study_of(killed).trials) if has_tried(killed, 1) else 0
         worker = start(killed, config)
         wait_for(partial(has_tried_or_ended, killed, n_trials + 1, worker))
-        time.sleep(chance.uniform(0.0, 0.2))
+        time.sleep(chance.uniform(0.0, 0.04))
         if worker.is_alive():
             kill(worker)
             n_kills += 1
