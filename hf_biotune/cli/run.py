@@ -120,8 +120,10 @@ class Run:
         console.print(table)
         console.print(f"planned: {result.budget_report.plan}", highlight=False)
         console.print(f"done: {result.budget_report}", highlight=False)
-        if result.cache_statistics is not None:
-            console.print(f"cache: {result.cache_statistics}", highlight=False)
+        cache = result.cache_statistics
+        # Of this process: one that finds the search finished has done nothing.
+        if cache is not None and cache.total:
+            console.print(f"cache: {cache}", highlight=False)
         console.print(f"validation {self.search.metric} {result.best_score:.4f}")
         if self.search.objectives:
             knee, total = result.knee, result.partition.n_parameters

@@ -28,14 +28,18 @@ class CacheStatistics:
     why_not: str = ""
 
     @property
+    def total(self) -> int:
+        """Samples, each epoch counted."""
+        return self.hits + self.misses
+
+    @property
     def share(self) -> float:
         """Of the samples that came from it, in [0, 1]; 0 if there was none yet."""
-        return self.hits / max(1, self.hits + self.misses)
+        return self.hits / max(1, self.total)
 
     def __str__(self) -> str:
-        total = self.hits + self.misses
         text = (
-            f"{self.hits:,} of {total:,} samples from the prefix cache, {self.seconds_saved:.1f} s "
+            f"{self.hits:,} of {self.total:,} samples from the prefix cache, {self.seconds_saved:.1f} s "
             f"saved, {self.memory_bytes / 2**20:.0f} MiB of memory"
         )
         if self.file_bytes:
