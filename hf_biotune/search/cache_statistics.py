@@ -39,8 +39,8 @@ class CacheStatistics:
 
     def __str__(self) -> str:
         text = (
-            f"{self.hits:,} of {self.total:,} samples from the prefix cache, {self.seconds_saved:.1f} s "
-            f"saved, {self.memory_bytes / 2**20:.0f} MiB of memory"
+            f"{self.hits:,} of {self.total:,} samples from the prefix cache, "
+            f"{self.seconds_saved:.1f} s saved, {self.memory_bytes / 2**20:.0f} MiB of memory"
         )
         if self.file_bytes:
             text += f", {self.file_bytes / 2**20:.0f} MiB of files"
