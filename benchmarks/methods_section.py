@@ -69,11 +69,16 @@ def coverage(comparisons: list[Standings]) -> str:
         size = f"{plan['image_size']} pixels" if plan["image_size"] else ""
         size = size or f"{plan['max_length']} tokens"
         lines.append(
-            f"- {each.name}: {len(each.records)} methods, {plan['splits']} splits, seeds "
-            f"{', '.join(map(str, plan['seeds']))}; {size}, at most {plan['epochs']} epochs, "
-            f"searches of {plan['budget']} trainings; {done} of {wanted} final trainings done."
+            f"- {each.name}: {len(each.records)} methods, {_counted(plan['splits'], 'split')}, "
+            f"{_counted(len(plan['seeds']), 'seed')} each; {size}, at most {plan['epochs']} "
+            f"epochs, searches of {plan['budget']} trainings; {done} of {wanted} final trainings "
+            f"done."
         )
     return "\n".join(lines)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def ranks(comparisons: list[Standings], plot: str) -> str:
@@ -83,9 +88,10 @@ def ranks(comparisons: list[Standings], plot: str) -> str:
     table = [("Method", "Mean rank"), *((titles[n], f"{found.ranks[n]:.2f}") for n in names)]
     friedman = "" if math.isnan(found.friedman) else f" Friedman's test: p = {found.friedman:.2g}."
     return (
-        f"{markdown_table(table)}\nOver {found.n_blocks} splits of {len(comparisons)} settings; 1 "
-        f"is best. Ranks that differ by less than {found.critical_difference:.2f} can't be told "
-        f"apart (Nemenyi, 0.05).{friedman}\n\n![Critical difference]({plot})"
+        f"{markdown_table(table)}\nOver {_counted(found.n_blocks, 'split')} of "
+        f"{_counted(len(comparisons), 'setting')}; 1 is best. Ranks that differ by less than "
+        f"{found.critical_difference:.2f} can't be told apart (Nemenyi, 0.05).{friedman}\n\n"
+        f"![Critical difference]({plot})"
     )
 
 
@@ -125,16 +131,18 @@ def target(comparisons: list[Standings]) -> str:
     found, titles = overall_ranking(comparisons), titles_of(comparisons)
     best = min(found.ranks, key=found.ranks.__getitem__)
     place = sorted(found.ranks.values()).index(found.ranks[OURS]) + 1
-    below = [
-        duel
-        for duel in duels(comparisons, OURS)
-        if duel.rival in MUST_HOLD and duel.verdict == "worse"
-    ]
+    found_duels = duels(comparisons, OURS)
+    below = [duel for duel in found_duels if duel.rival in MUST_HOLD and duel.verdict == "worse"]
     rank = "BioTune has the best mean rank"
     if best != OURS:
         rank = f"BioTune has place {place} of {len(found.ranks)} by mean rank; the best is "
         rank += titles[best]
     rivals = " or ".join(titles[name] for name in MUST_HOLD)
+    if not any(math.isfinite(duel.difference.half_width) for duel in found_duels):
+        return (
+            f"{rank}. With one final training a setting there are no intervals: of single settings "
+            f"nothing is shown."
+        )
     if not below:
         return f"{rank}. On no setting is it below {rivals} by more than the interval."
     where = "; ".join(f"{titles[d.rival]} on {d.setting}" for d in below)
