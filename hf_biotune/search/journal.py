@@ -47,14 +47,16 @@ class HolderLock:
         self._mine = ""
 
     def acquire(self) -> None:
-        """Wait until the lock is free, and take it."""
+        """Wait until the lock is free, and take it; one thread at a time."""
+        if self._mine and self._holder() == self._mine:
+            # An interrupt came when it was just taken, or about to be given back.
+            return
         # Different each time: one process may take the lock many times while another waits.
-        mine = json.dumps([ProcessIdentity.of_this_process().to_dict(), uuid.uuid4().hex])
+        self._mine = json.dumps([ProcessIdentity.of_this_process().to_dict(), uuid.uuid4().hex])
         pause, seen, since = _FIRST_PAUSE, "", time.monotonic()
         while True:
             try:
-                os.symlink(mine, self._link)
-                self._mine = mine
+                os.symlink(self._mine, self._link)
                 return
             except FileExistsError:
                 holder = self._holder()

@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from hf_biotune.exceptions import StorageError
-from hf_biotune.search.journal import HolderLock, JournalFile
+from hf_biotune.search.journal import GRACE_SECONDS, HolderLock, JournalFile
 from hf_biotune.search.process_identity import ProcessIdentity
 
 LOG = {"op_code": 2, "study_id": 0}
@@ -125,6 +125,31 @@ def test_the_lock_of_another_machine_is_broken_after_a_while(path: str) -> None:
     assert time.monotonic() - started >= 0.2
     lock.release()
     assert not os.path.lexists(path + ".lock")
+
+
+@pytest.mark.parametrize("when", ["taken", "given back"])
+def test_an_interrupt_leaves_no_lock_that_its_own_process_waits_for(
+    path: str, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    journal = JournalFile(path)
+    name = {"taken": "symlink", "given back": "unlink"}[when]
+    real = getattr(os, name)
+
+    def interrupted(*args: str) -> None:
+        if when == "taken":
+            real(*args)
+        monkeypatch.setattr(os, name, real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        journal.append_logs([{"a": 1}])
+    assert os.path.lexists(path + ".lock")
+    started = time.monotonic()
+    journal.append_logs([{"b": 2}])
+    assert time.monotonic() - started < GRACE_SECONDS / 2
+    assert not os.path.lexists(path + ".lock")
+    assert list(journal.read_logs(0))[-1] == {"b": 2}
 
 
 def test_a_lock_that_was_taken_away_is_not_given_back(path: str) -> None:

@@ -95,10 +95,12 @@ def test_a_process_elsewhere_lives_as_long_as_its_beat_changes(enter) -> None:
     while time.monotonic() < until:
         assert observer.is_alive(other.number)
         time.sleep(0.05)
-    other._closed.set()  # it is killed
+    other._closed.set()  # it is killed, perhaps after one beat more
     assert observer.is_alive(other.number)
-    time.sleep(0.6)
-    assert not observer.is_alive(other.number)
+    until = time.monotonic() + 20.0
+    while observer.is_alive(other.number):
+        assert time.monotonic() < until
+        time.sleep(0.6)
 
 
 def test_clocks_need_not_agree(enter, monkeypatch) -> None:
