@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import optuna
 import psutil
@@ -30,6 +31,8 @@ def test_ctrl_c_stops_all_workers_and_says_how_to_go_on(model_directory, image_f
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a process group of its own, as a shell makes it
+        # As a terminal does; what a shell runs in the background inherits that it ignores Ctrl-C.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     group = os.getpgid(process.pid)
