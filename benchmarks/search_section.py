@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hf_biotune.report.tables import markdown_table
@@ -17,18 +17,23 @@ def quality_section(results: Results) -> str:
     Args:
         results: by kind of landscape and method.
     """
-    methods = list(dict.fromkeys(method for kind in results.values() for method in kind))
-    marks = next(iter(next(iter(results.values())).values()))["checkpoints"]
-    rows = [("Sampler", *results)]
-    for method in methods:
-        rows.append((method, *(_regrets(kind.get(method)) for kind in results.values())))
+    marks, table = _by_sampler(results, _regrets)
     return (
         f"Mean normalised regret in per cent (0: the optimum, 100: a median random genotype) of "
         f"the best observed genotype after {', '.join(map(str, marks))} trainings, with the "
         f"standard error of the last and the number of repetitions. `digits` is a table of real "
         f"trainings, the others are synthetic.\n\n"
-        f"{markdown_table(rows)}"
+        f"{table}"
     )
+
+
+def _by_sampler(results: Results, cell: Callable[[Results | None], str]) -> tuple[list[int], str]:
+    """After how many trainings there is a figure, and the table by sampler and landscape."""
+    marks = next(iter(next(iter(results.values())).values()))["checkpoints"]
+    rows = [("Sampler", *results)]
+    for method in dict.fromkeys(method for kind in results.values() for method in kind):
+        rows.append((method, *(cell(kind.get(method)) for kind in results.values())))
+    return marks, markdown_table(rows)
 
 
 def _regrets(found: Results | None) -> str:
@@ -118,15 +123,11 @@ def objectives_section(results: Results) -> str:
     Args:
         results: by kind of landscape and method.
     """
-    methods = list(dict.fromkeys(method for kind in results.values() for method in kind))
-    marks = next(iter(next(iter(results.values())).values()))["checkpoints"]
-    rows = [("Sampler", *results)]
-    for method in methods:
-        rows.append((method, *(_volumes(kind.get(method)) for kind in results.values())))
+    marks, table = _by_sampler(results, _volumes)
     return (
         f"Hypervolume of score and trained parameters (1 would be the best score for nothing) "
         f"after {' and '.join(map(str, marks))} trainings, with the standard error of the last."
-        f"\n\n{markdown_table(rows)}"
+        f"\n\n{table}"
     )
 
 

@@ -50,7 +50,7 @@ def written(results: Path, plot: Path) -> str:
     """
     parts = []
     comparisons = read(results / "comparison")
-    if all(any(r.name == OURS for r in each.fitting) for each in comparisons) and comparisons:
+    if comparisons and all(any(r.name == OURS for r in c.fitting) for c in comparisons):
         draw(comparisons, plot)
         parts.append(methods_section(comparisons, f"assets/{plot.name}"))
     for name, (heading, section) in SECTIONS.items():

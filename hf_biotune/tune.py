@@ -40,7 +40,7 @@ from .search import (
     biotune_search,
     resolve_metric,
 )
-from .search.search_config import AUTO, STARTING_STATISTICS
+from .search.search_config import starting_statistics
 from .search.team import check_is_no_team
 from .tested import predictions_of
 
@@ -193,7 +193,7 @@ def _finals(
     config = result.best_config
     rows = []
     for name in COMPARED:
-        mode = STARTING_STATISTICS if search.norm_statistics == AUTO else search.norm_statistics
+        mode = starting_statistics(search.norm_statistics)
         rival = baseline_config(name, result.partition, norm_statistics=mode)
         runs = final_runs(name, rival, tuner, seeds, listener)
         rows.append(row_of(name, rival, runs, result, lr))

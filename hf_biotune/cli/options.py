@@ -128,7 +128,7 @@ ExtraGenes = Annotated[
     typer.Option(
         "--extra-gene",
         help="Evolves too: norm_statistics, base_lr, weight_decay or l2sp. Repeatable. Default: "
-        "see --norm-statistics.",
+        "none.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_biotune.blocks import partition
-from hf_biotune.config import NORM_STATISTICS
 from hf_biotune.report import ReportData
 from hf_biotune.search.models import architecture
-from hf_biotune.search.search_config import STARTING_STATISTICS
+from hf_biotune.search.search_config import AUTO, starting_statistics
 from hf_biotune.unfinished import unfinished_report_data
 
 from .run import block_spec
@@ -23,7 +22,6 @@ def data_of_run(output_dir: Path, storage: str | None) -> ReportData:
         storage: of its study. Default: as it was started.
     """
     options = options_of_run(output_dir)
-    mode = options.get("norm_statistics")
     blocks = partition(architecture(options["model"]), block_spec(options.get("blocks", "auto")))
     return unfinished_report_data(
         output_dir,
@@ -32,7 +30,7 @@ def data_of_run(output_dir: Path, storage: str | None) -> ReportData:
         dataset=Path(options["dataset"]).name,
         command=options["command"],
         metric=[*options.get("objective", ()), options.get("metric", "macro_accuracy")][0],
-        norm_statistics=mode if mode in NORM_STATISTICS else STARTING_STATISTICS,
+        norm_statistics=starting_statistics(options.get("norm_statistics") or AUTO),
         learning_rate=options.get("learning_rate"),
         storage=storage or options.get("storage"),
     )

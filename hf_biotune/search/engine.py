@@ -29,6 +29,7 @@ from .data import EncodedSplit
 from .execution import candidates_of
 from .failures import Failures
 from .finalists import best_of, confirmations, finalists_of
+from .fitness import FitnessEvaluator
 from .folds import Split, folds
 from .gradients import relative_gradient_norms
 from .history import finished_trials, history_of, was_trained
@@ -95,7 +96,8 @@ class SearchEngine:
         )
         check_same_everywhere(team, self._identity)
         self._cache = prefix_cache(pool, search, args)
-        self._evaluator = LeadingEvaluator(
+        evaluator = LeadingEvaluator if team.is_leader else FitnessEvaluator
+        self._evaluator = evaluator(
             pool,
             train,
             validation,

@@ -75,8 +75,9 @@ def leading(team: Team) -> Iterator[None]:
 
 def told_to(team: Team, result: SearchResult) -> SearchResult:
     """The result of a search, which the others of the team are waiting for."""
-    # Every process has a function of its own, which need not be one that can be sent.
-    team.hear(None if team.size == 1 else replace(result, model_init=_nobody))
+    if team.size > 1:
+        # Every process has a function of its own, which need not be one that can be sent.
+        team.hear(replace(result, model_init=_nobody))
     return result
 
 
@@ -103,9 +104,7 @@ def follow(evaluator: FitnessEvaluator, model_init: Callable[[], nn.Module]) -> 
         said.execution.lay_out(evaluator.pool.model)
         # What fails in one process fails in all, and the leader decides what becomes of it.
         with suppress(Exception):
-            FitnessEvaluator.evaluate(
-                evaluator, said.config, said.seeds, said.train_indices, said.validation_indices
-            )
+            evaluator.evaluate(said.config, said.seeds, said.train_indices, said.validation_indices)
 
 
 def check_same_everywhere(team: Team, identity: Mapping[str, Any]) -> None:
@@ -120,21 +119,6 @@ def check_same_everywhere(team: Team, identity: Mapping[str, Any]) -> None:
                 f"the processes of one training must be given the same, but process {number} "
                 f"differs from process {team.number} in {'; '.join(differences)}"
             )
-
-
-def check_is_alone(team: Team, workers: int, backend: str, processes: str) -> None:
-    """Check that a search whose trainings are distributed is not distributed itself.
-
-    Raises:
-        ConfigError: it shall have several workers, or other ones.
-    """
-    if team.size > 1 and (workers > 1 or backend != processes):
-        raise ConfigError(
-            f"WORLD_SIZE={team.size}: torchrun or accelerate launch spreads each training over "
-            f"{team.size} processes, so it can't have workers={workers} and backend={backend!r} "
-            f"as well; leave these out, or start it without the launcher to train as many "
-            f"individuals at once, which is faster wherever the model fits one device"
-        )
 
 
 def _nobody() -> nn.Module:

@@ -17,7 +17,7 @@ from ..exceptions import ConfigError
 from ..extra_genes import STATISTICS_GENE, genes_of, rate_factor
 from ..genotype import Genotype, lr_multiplier
 from ..penalties import L2SP
-from .search_config import AUTO, STARTING_STATISTICS, SearchConfig
+from .search_config import AUTO, SearchConfig, starting_statistics
 
 
 class Phenotypes:
@@ -111,7 +111,8 @@ def fitted_to(model: nn.Module, search: SearchConfig) -> SearchConfig:
         return search
     if has_statistics and STATISTICS_GENE not in genes:
         genes = (*genes, STATISTICS_GENE)
-    return replace(search, norm_statistics=STARTING_STATISTICS, extra_genes=genes)
+    settled = starting_statistics(search.norm_statistics)
+    return replace(search, norm_statistics=settled, extra_genes=genes)
 
 
 def phenotype_key(phenotype: Mapping[str, float]) -> tuple[tuple[str, int], ...]:

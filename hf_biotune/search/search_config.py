@@ -264,6 +264,11 @@ class SearchConfig:
         return values
 
 
+def starting_statistics(norm_statistics: str) -> str:
+    """What the individuals have that people try by hand: what is asked for, if something is."""
+    return STARTING_STATISTICS if norm_statistics == AUTO else norm_statistics
+
+
 def _at_least(name: str, value: Any, minimum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ConfigError(f"{name} must be an integer of at least {minimum}, got {value!r}")

@@ -14,8 +14,9 @@ from torch import nn
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec
+from ..exceptions import ConfigError
 from .data import EncodedSplit
-from .leadership import check_is_alone, leading, told_to
+from .leadership import leading, told_to
 from .listener import SearchListener
 from .metrics import resolve_metric
 from .ray_workers import PROCESSES, RAY, RayWorkers, check_backend
@@ -89,7 +90,7 @@ def biotune_search(
     check_workers(workers)
     check_backend(backend)
     team = Team.of(args)
-    check_is_alone(team, workers, backend, PROCESSES)
+    _check_is_alone(team, workers, backend)
     work = Work(
         model_init,
         train_dataset,
@@ -113,6 +114,17 @@ def biotune_search(
                 engine.work(others.check)
         result = engine.choose()
     return told_to(team, result)
+
+
+def _check_is_alone(team: Team, workers: int, backend: str) -> None:
+    """A search whose trainings are distributed is not distributed itself."""
+    if team.size > 1 and (workers > 1 or backend != PROCESSES):
+        raise ConfigError(
+            f"WORLD_SIZE={team.size}: torchrun or accelerate launch spreads each training over "
+            f"{team.size} processes, so it can't have workers={workers} and backend={backend!r} "
+            f"as well; leave these out, or start it without the launcher to train as many "
+            f"individuals at once, which is faster wherever the model fits one device"
+        )
 
 
 def default_training_arguments(
