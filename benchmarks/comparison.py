@@ -33,6 +33,8 @@ SETTINGS = {
     "elpv-256": IMAGE,
     "scipy-200": TEXT,
 }
+# An ensemble of the best of a search against those of chance and of full fine-tuning.
+ENSEMBLES = ("full-ensemble", "random-ensemble", "biotune-ensemble")
 EPOCHS = 8
 BUDGET = 20
 RESULTS = Path(__file__).parent / "results" / "comparison"
@@ -51,7 +53,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("build") / "comparison")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--methods", nargs="+", default=[*DEFAULT_METHODS, "biotune-ensemble"])
+    parser.add_argument("--methods", nargs="+", default=[*DEFAULT_METHODS, *ENSEMBLES])
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--workers", type=int, default=1)

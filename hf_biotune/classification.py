@@ -6,6 +6,7 @@ One place for what `Trainer`, the search loop, the final evaluation and ensemble
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -62,6 +63,23 @@ def loss_of(
 ) -> torch.Tensor:
     """Mean cross-entropy, in single precision whatever the model computes in."""
     return cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+
+
+def mean_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """The logarithm of the mean probabilities of several classifiers, in single precision.
+
+    Args:
+        logits: of each; shape: (classifiers, batch, classes).
+
+    Returns:
+        Shape: (batch, classes).
+
+    Example:
+        >>> one, other = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.5, 0.5]]).log()
+        >>> mean_log_probabilities(torch.stack([one, other])).exp()
+        tensor([[0.7000, 0.3000]])
+    """
+    return logits.float().log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
 
 def _logits(output: Any) -> torch.Tensor:

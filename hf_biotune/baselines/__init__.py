@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 METHODS: Mapping[str, tuple[str, str]] = {
     "linear-probe": ("linear_probe", "LinearProbe"),
     "full": ("full_fine_tuning", "FullFineTuning"),
+    "full-ensemble": ("deep_ensemble", "DeepEnsemble"),
     "gradual-last-first": ("gradual", "GradualLastFirst"),
     "gradual-first-last": ("gradual", "GradualFirstLast"),
     "l1-sp": ("l1_sp", "L1Sp"),
@@ -45,6 +46,7 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "top-tuning": ("feature_methods", "TopTuning"),
     "evolved-features": ("feature_methods", "EvolvedFeatures"),
     "random-search": ("searched", "RandomSearch"),
+    "random-ensemble": ("ensemble", "EnsembleOfRandom"),
     "biotune": ("searched", "BioTune"),
     "biotune-ensemble": ("ensemble", "EnsembleOfBest"),
 }

@@ -1,8 +1,9 @@
-"""The ensemble of the best individuals of one search."""
+"""The ensemble of the best individuals of one search: of evolution, or of chance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from ..exceptions import ConfigError
 from ..search import BioTuneEnsemble, SearchResult
@@ -10,7 +11,7 @@ from .final_run import checkpoint_size, score_of
 from .method import Method
 from .peak_memory import PeakMemory
 from .problem import Problem
-from .searched import BioTune, search_cost
+from .searched import BioTune, RandomSearch, SearchedMethod, search_cost
 from .setting import Cost, FinalRun, Setting, Tuned
 
 # The published measurements are of 3 and 5; smaller ones are for searches that kept fewer.
@@ -18,20 +19,20 @@ SIZES = (5, 3)
 SMALLER = (2, 1)
 
 
-class EnsembleOfBest(Method):
+class SearchEnsemble(Method):
     """The mean of the probabilities of the best individuals, as the search trained them.
 
     It needs no training beyond the search, and there is one of it, whatever the number of seeds. Of
     the best 3 and 5 the better number by validation is taken.
+
+    Class attribute `searcher`: the method whose search it is of.
     """
 
-    name = "biotune-ensemble"
-    title = "BioTune ensemble"
-    source = "this project: docs/results.md"
+    searcher: ClassVar[type[SearchedMethod]]
 
     def tune(self, problem: Problem) -> Tuned:
         """Search, unless that was done before, and choose the number of members."""
-        result = problem.search_result(BioTune.sampler)
+        result = problem.search_result(self.searcher.sampler)
         scores = {}
         for size in _possible_sizes(result):
             ensemble = _ensemble(problem, result, size)
@@ -44,7 +45,7 @@ class EnsembleOfBest(Method):
             if problem.metric.is_better(score, scores[best]):
                 best = size
         setting = Setting(options={"k": best})
-        return Tuned(setting, scores[best], search_cost(problem, BioTune.sampler))
+        return Tuned(setting, scores[best], search_cost(problem, self.searcher.sampler))
 
     def final_seeds(self, seeds: Sequence[int]) -> Sequence[int]:
         """One: no seed makes a difference."""
@@ -52,7 +53,7 @@ class EnsembleOfBest(Method):
 
     def final_run(self, problem: Problem, setting: Setting, seed: int) -> FinalRun:
         """Test the ensemble. Its sizes are those of all members together."""
-        result = problem.search_result(BioTune.sampler)
+        result = problem.search_result(self.searcher.sampler)
         ensemble = _ensemble(problem, result, setting.options["k"])
         size = problem.args.per_device_eval_batch_size
         validation, test = problem.data.validation, problem.data.test
@@ -74,6 +75,24 @@ class EnsembleOfBest(Method):
             peak_bytes=peak.bytes,
             test_logits=logits,
         )
+
+
+class EnsembleOfBest(SearchEnsemble):
+    """Of the best that evolution found."""
+
+    name = "biotune-ensemble"
+    title = "BioTune ensemble"
+    source = "this project: docs/results.md"
+    searcher = BioTune
+
+
+class EnsembleOfRandom(SearchEnsemble):
+    """Of the best that chance found: does an ensemble need evolution?"""
+
+    name = "random-ensemble"
+    title = "random search ensemble"
+    source = "this project: docs/results.md"
+    searcher = RandomSearch
 
 
 def _ensemble(problem: Problem, result: SearchResult, size: int) -> BioTuneEnsemble:

@@ -26,8 +26,12 @@ DEFAULT_METHODS = (
     "random-search",
     "biotune",
 )
-# Methods that use the search of another one, and must not run at the same time.
-SHARED_SEARCH = {"biotune-ensemble": "biotune"}
+# Methods that use the search or the tuning of another one, and must not run at the same time.
+SHARED_TUNING = {
+    "full-ensemble": "full",
+    "random-ensemble": "random-search",
+    "biotune-ensemble": "biotune",
+}
 # No search or tuning sees these.
 DEFAULT_SEEDS = (1, 2, 3)
 

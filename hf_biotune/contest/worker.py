@@ -20,7 +20,7 @@ from ..search.models import IMAGE_TASK
 from ..search.search_config import AUTO, SearchConfig
 from .arena import LoadedArena
 from .clock import Clock, KeptAttempts
-from .plan import SHARED_SEARCH, Plan
+from .plan import SHARED_TUNING, Plan
 from .scores import scores_of
 from .units import Ledger, Unit, write_whole
 
@@ -113,13 +113,13 @@ class Worker:
         """What must be finished before a unit can begin."""
         if unit.seed is not None:
             return [Unit(unit.split, unit.method)]
-        searcher = SHARED_SEARCH.get(unit.method)
-        return [Unit(unit.split, searcher)] if searcher in self._plan.methods else []
+        owner = SHARED_TUNING.get(unit.method)
+        return [Unit(unit.split, owner)] if owner in self._plan.methods else []
 
     def _claim_of(self, unit: Unit) -> Unit:
-        """What a process must hold to work on a unit: a search is one for all that use it."""
-        searcher = SHARED_SEARCH.get(unit.method)
-        return unit if searcher is None else Unit(unit.split, searcher)
+        """What a process must hold to work on a unit: a tuning is one for all that use it."""
+        owner = SHARED_TUNING.get(unit.method)
+        return unit if owner is None else Unit(unit.split, owner)
 
     def _progress(self) -> tuple[int, int]:
         units = self._plan.all_units()
@@ -131,19 +131,15 @@ class Worker:
         if reason is not None:
             self._listener.on_misfit(unit, reason)
             return {"why_not": reason}
-        with self._clocked(problem, unit) as clock:
+        # Whoever shares the tuning shares what was tried, and pays for all of it.
+        with self._clocked(problem, self._claim_of(unit)) as clock:
             tuned = method.tune(problem)
         return {
             **tuned.to_dict(),
-            "compute_seconds": clock.seconds + self._seconds_of_search(unit),
+            "compute_seconds": clock.seconds,
             "device": problem.args.device.type,
             "parameters": problem.partition.n_parameters,
         }
-
-    def _seconds_of_search(self, unit: Unit) -> float:
-        """Of a search that another method of the plan has done for this one, too."""
-        needs = self._needs(unit)
-        return sum(float(self._ledger.read(need)["compute_seconds"]) for need in needs)
 
     def _final(self, unit: Unit) -> dict[str, Any]:
         assert unit.seed is not None

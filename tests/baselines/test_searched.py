@@ -40,9 +40,10 @@ def test_biotune_trains_the_winner_of_its_search(problem):
     assert Setting.from_dict(tuned.setting.to_dict()) == tuned.setting
 
 
-def test_the_ensemble_is_of_the_same_search_and_costs_no_training(problem):
-    result = run_method(get_method("biotune-ensemble"), problem, [1, 2])
-    search = problem.searches["biotune"]
+@pytest.mark.parametrize("sampler", ["biotune", "random"])
+def test_the_ensemble_is_of_the_same_search_and_costs_no_training(problem, sampler):
+    result = run_method(get_method(f"{sampler}-ensemble"), problem, [1, 2])
+    search = problem.searches[sampler]
     (run,) = result.runs
     assert run.seed is None
     assert run.cost == Cost()

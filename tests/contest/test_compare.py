@@ -189,6 +189,20 @@ def test_an_ensemble_shares_the_search_and_its_cost(arena, tmp_path):
     assert [stage for stage in record.stages if stage == "search: biotune"] == ["search: biotune"]
 
 
+@pytest.mark.parametrize(
+    ("ensemble", "alone"), [("biotune-ensemble", "biotune"), ("full-ensemble", "full")]
+)
+def test_a_shared_tuning_is_paid_by_both_whoever_did_it(arena, tmp_path, ensemble, alone):
+    plan = {"output_dir": tmp_path, "seeds": [1], "splits": 1, "budget": 3}
+    first = compare(arena, [ensemble], **plan).table.to_dict("records")[0]
+    record = Record()
+    later = compare(arena, [alone], **plan, listener=record).table.to_dict("records")[0]
+    # Nothing was searched or trained again, but for the final model.
+    assert [stage for stage in record.stages if "final" not in stage] in ([], [f"search: {alone}"])
+    assert later["tuning_trainings"] == first["tuning_trainings"]
+    assert later["tuning_seconds"] >= first["tuning_seconds"] > 0
+
+
 def test_backbones_are_ranked_by_logme(image_model, digit_images, tmp_path):
     import shutil
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -12,7 +11,13 @@ from torch import nn
 from torch.func import functional_call
 from transformers.modeling_outputs import ImageClassifierOutput, SequenceClassifierOutput
 
-from ...classification import logits_of, loss_of, takes_keywords, takes_names
+from ...classification import (
+    logits_of,
+    loss_of,
+    mean_log_probabilities,
+    takes_keywords,
+    takes_names,
+)
 from ...exceptions import ConfigError
 from ..data import EncodedSplit, SplitView
 from ..forward import Forward
@@ -95,7 +100,7 @@ class BioTuneEnsemble(EnsembleFiles):
             `ImageClassifierOutput` or `SequenceClassifierOutput` for a transformers model. As
             [`BioTuneModel`] for others: logits, or a dict with `labels` or by names.
         """
-        logits = self._mean(self.member_logits(*args, **kwargs))
+        logits = mean_log_probabilities(self.member_logits(*args, **kwargs))
         loss = None if labels is None else loss_of(logits, labels)
         if not takes_names(self.base_model):
             if loss is not None:
@@ -126,10 +131,6 @@ class BioTuneEnsemble(EnsembleFiles):
         tensors = {f"model.{name}": tensor for name, tensor in weights.by_name().items()}
         logits: torch.Tensor = functional_call(_Classifier(self.base_model), tensors, (inputs,))
         return logits
-
-    def _mean(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logarithm of the mean probabilities, in single precision."""
-        return logits.float().log_softmax(-1).logsumexp(0) - math.log(len(self.members))
 
     @torch.no_grad()
     def predict(
