@@ -1,8 +1,4 @@
-"""The Space is started and clicked through in a real browser.
-
-Gradio needs older versions of pandas and Pillow than those that are installed here. If it is
-installed elsewhere, name that Python in `BIOTUNE_SPACE_PYTHON`.
-"""
+"""The Space is started and clicked through in a real browser."""
 
 from __future__ import annotations
 
@@ -25,23 +21,15 @@ from transformers import ConvNextImageProcessor
 from hf_biotune import BioTuneConfig, get_biotune_model
 
 SPACE = Path(__file__).parents[2] / "examples" / "space"
-PYTHON = os.environ.get("BIOTUNE_SPACE_PYTHON", sys.executable)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900")
 pytestmark = pytest.mark.slow
 
 
-def has_gradio() -> bool:
-    done = subprocess.run([PYTHON, "-c", "import gradio"], capture_output=True, check=False)
-    return done.returncode == 0
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the running Space, which serves a small network."""
-    if not has_gradio():
-        pytest.skip(f"{PYTHON} has no gradio; name one that has in BIOTUNE_SPACE_PYTHON")
     root = tmp_path_factory.mktemp("space")
     torch.manual_seed(0)
     small_resnet().save_pretrained(root / "base")
@@ -59,7 +47,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_ANALYTICS_ENABLED": "False",
     }
-    process = subprocess.Popen([PYTHON, str(SPACE / "app.py")], env=environment)
+    process = subprocess.Popen([sys.executable, str(SPACE / "app.py")], env=environment)
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_for(url, process)
