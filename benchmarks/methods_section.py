@@ -8,13 +8,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from hf_biotune.contest.outputs import table_rows
-from hf_biotune.contest.overall import Duel, common_methods, duels, overall_ranking
+from hf_biotune.contest.overall import Duel, common_methods, duels, overall_duels, overall_ranking
 from hf_biotune.contest.standings import Standings
 from hf_biotune.report import numbers
 from hf_biotune.report.plots import plot_critical_difference
 from hf_biotune.report.tables import markdown_table
 
 OURS = "biotune"
+ENSEMBLE = "biotune-ensemble"
 MUST_HOLD = ("full", "lora")
 # Method, macro accuracy, rank, trained parameters, checkpoint, tuning, final training, memory.
 COLUMNS = (0, 1, 6, 7, 8, 9, 10, 11)
@@ -39,12 +40,26 @@ def section(comparisons: list[Standings], plot: str) -> str:
         "### Mean ranks",
         ranks(comparisons, plot),
         "### Where BioTune wins, and where it does not",
-        claims(duels(comparisons, OURS), titles_of(comparisons)),
-        target(comparisons),
+        "Differences in macro accuracy (ours minus the other) "
+        "with 95 % intervals, before any correction for the number of pairs; bold where the "
+        "interval leaves out 0.",
+        *(part for name in own_of(comparisons) for part in stand_of(name, comparisons)),
         "### Scores and costs",
         *(f"#### {each.name}\n\n{scores(each)}" for each in comparisons),
     ]
     return "\n\n".join(parts)
+
+
+def own_of(comparisons: list[Standings]) -> list[str]:
+    """Our methods that are in every comparison."""
+    return [name for name in (OURS, ENSEMBLE) if name in common_methods(comparisons)]
+
+
+def stand_of(name: str, comparisons: list[Standings]) -> list[str]:
+    """What is shown of one of our methods."""
+    titles = titles_of(comparisons)
+    of_settings, of_all = duels(comparisons, name), overall_duels(comparisons, name)
+    return [claims(titles[name], of_settings, of_all, titles), target(name, comparisons)]
 
 
 def titles_of(comparisons: list[Standings]) -> dict[str, str]:
@@ -95,25 +110,22 @@ def ranks(comparisons: list[Standings], plot: str) -> str:
     )
 
 
-def claims(found: list[Duel], titles: dict[str, str]) -> str:
-    """BioTune against each rival, setting by setting."""
+def claims(title: str, found: list[Duel], of_all: list[Duel], titles: dict[str, str]) -> str:
+    """One of our methods against each other, setting by setting and over all splits."""
     settings = list(dict.fromkeys(duel.setting for duel in found))
     by_rival: dict[str, dict[str, Duel]] = defaultdict(dict)
     for duel in found:
         by_rival[duel.rival][duel.setting] = duel
-    table = [("BioTune against", *settings)]
+    overall = {duel.rival: duel for duel in of_all}
+    table = [(f"{title} against", *settings, "all splits")]
     for rival, of_settings in by_rival.items():
         cells = [_cell(of_settings.get(setting)) for setting in settings]
-        table.append((titles[rival], *cells))
+        table.append((titles[rival], *cells, _cell(overall.get(rival))))
     counts = dict.fromkeys(("better", "worse", "no difference shown"), 0)
     for duel in found:
         counts[duel.verdict] += 1
     summary = ", ".join(f"{count} times {verdict}" for verdict, count in counts.items())
-    return (
-        f"Differences in macro accuracy (BioTune minus the other) with 95 % intervals, before any "
-        f"correction for the number of pairs; bold where the interval leaves out 0.\n\n"
-        f"{markdown_table(table)}\nIn all {len(found)} pairs: {summary}."
-    )
+    return f"{markdown_table(table)}\nIn all {len(found)} pairs of a setting: {summary}."
 
 
 def _cell(duel: Duel | None) -> str:
@@ -126,24 +138,24 @@ def _cell(duel: Duel | None) -> str:
     return text if duel.verdict.startswith("no") else f"**{text}**"
 
 
-def target(comparisons: list[Standings]) -> str:
+def target(name: str, comparisons: list[Standings]) -> str:
     """Whether the target is met: the best mean rank, nowhere clearly below two rivals."""
     found, titles = overall_ranking(comparisons), titles_of(comparisons)
-    best = min(found.ranks, key=found.ranks.__getitem__)
-    place = sorted(found.ranks.values()).index(found.ranks[OURS]) + 1
-    found_duels = duels(comparisons, OURS)
-    below = [duel for duel in found_duels if duel.rival in MUST_HOLD and duel.verdict == "worse"]
-    rank = "BioTune has the best mean rank"
-    if best != OURS:
-        rank = f"BioTune has place {place} of {len(found.ranks)} by mean rank; the best is "
+    title, best = titles[name], min(found.ranks, key=found.ranks.__getitem__)
+    rank = f"{title} has the best mean rank"
+    if best != name:
+        place = sorted(found.ranks.values()).index(found.ranks[name]) + 1
+        rank = f"{title} has place {place} of {len(found.ranks)} by mean rank; the best is "
         rank += titles[best]
-    rivals = " or ".join(titles[name] for name in MUST_HOLD)
+    found_duels = duels(comparisons, name)
     if not any(math.isfinite(duel.difference.half_width) for duel in found_duels):
         return (
             f"{rank}. With one final training a setting there are no intervals: of single settings "
             f"nothing is shown."
         )
+    below = [duel for duel in found_duels if duel.rival in MUST_HOLD and duel.verdict == "worse"]
     if not below:
+        rivals = " or ".join(titles[rival] for rival in MUST_HOLD)
         return f"{rank}. On no setting is it below {rivals} by more than the interval."
     where = "; ".join(f"{titles[d.rival]} on {d.setting}" for d in below)
     return f"{rank}. It is below a rival by more than the interval here: {where}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..exceptions import DataError
 from .standings import MethodRecord, Standings
-from .statistics import Interval, Ranking, paired_tests, ranking, split_means
+from .statistics import Interval, Ranking, interval, paired_tests, ranking, split_means
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Duel:
     """One method against a rival in one comparison.
 
     Args:
-        setting: name of the comparison.
+        setting: name of the comparison; `""` for all of them together.
         rival: name of the rival.
         difference: mean of `ours - rival` with its 95 % interval, over what both have.
     """
@@ -84,6 +84,28 @@ def duels(comparisons: Sequence[Standings], ours: str) -> list[Duel]:
                 scores = {r.name: r.scores(each.metric) for r in (record, rival)}
                 (test,) = paired_tests(scores)
                 found.append(Duel(each.name, rival.name, test.difference))
+    return found
+
+
+def overall_duels(comparisons: Sequence[Standings], ours: str) -> list[Duel]:
+    """One method against every other over all splits of all comparisons, each split a block.
+
+    Args:
+        comparisons: at least one; methods that one of them lacks are left out.
+        ours: name of the method, which all of them have.
+    """
+    found = []
+    for rival in common_methods(comparisons):
+        if rival == ours:
+            continue
+        differences = []
+        for each in comparisons:
+            own, other = (
+                split_means(record_of(each, name).scores(each.metric)) for name in (ours, rival)
+            )
+            differences += [own[split] - other[split] for split in own.keys() & other.keys()]
+        if differences:
+            found.append(Duel("", rival, interval(differences)))
     return found
 
 

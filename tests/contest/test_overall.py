@@ -8,7 +8,7 @@ import write_results
 from records import record
 
 from hf_biotune.contest.outputs import without_nan
-from hf_biotune.contest.overall import common_methods, duels, overall_ranking
+from hf_biotune.contest.overall import common_methods, duels, overall_duels, overall_ranking
 from hf_biotune.contest.standings import Standings
 from hf_biotune.exceptions import DataError
 
@@ -59,6 +59,19 @@ def test_a_verdict_needs_an_interval_that_leaves_out_zero(comparisons):
     assert {duel.rival: duel.verdict for duel in against} == {"full": "worse", "biotune": "worse"}
 
 
+def test_over_all_settings_each_split_counts_once(comparisons):
+    other_splits = Standings(
+        "c", PLAN, (record("full", "full", [0.5]), record("biotune", "BioTune", [0.4], first=4))
+    )
+    found = {duel.rival: duel.difference for duel in overall_duels(comparisons, "biotune")}
+    assert found.keys() == {"full", "lora"}
+    # a: three times 0.2. b: 0.1, -0.2, 0.2.
+    assert found["full"].mean == pytest.approx(0.7 / 6)
+    assert found["full"].n == 6
+    (with_c,) = overall_duels([*comparisons, other_splits], "biotune")
+    assert (with_c.rival, with_c.difference.n) == ("full", 6)
+
+
 def test_nothing_has_no_ranks():
     with pytest.raises(DataError, match="at least one comparison, got none"):
         overall_ranking([])
@@ -106,6 +119,6 @@ def test_a_page_of_nothing_is_refused(tmp_path, monkeypatch):
 
 def test_a_missed_target_is_said(comparisons):
     lost = comparison("c", full=[0.9, 0.91, 0.92], lora=[0.5, 0.6, 0.4], biotune=[0.6, 0.6, 0.6])
-    text = methods_section.target([lost])
+    text = methods_section.target("biotune", [lost])
     assert "place 2 of 3 by mean rank; the best is full fine-tuning" in text
     assert "below a rival by more than the interval here: full fine-tuning on c" in text
