@@ -12,7 +12,7 @@ from .full_fine_tuning import FullFineTuning
 from .problem import Problem
 from .setting import Cost, FinalRun, Setting, Tuned
 
-# As many as the largest ensemble of a search has.
+# As in the paper; more members are worth little more.
 N_MEMBERS = 5
 
 

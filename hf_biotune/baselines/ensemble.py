@@ -14,16 +14,15 @@ from .problem import Problem
 from .searched import BioTune, RandomSearch, SearchedMethod, search_cost
 from .setting import Cost, FinalRun, Setting, Tuned
 
-# The published measurements are of 3 and 5; smaller ones are for searches that kept fewer.
-SIZES = (5, 3)
-SMALLER = (2, 1)
+# Of individuals; fewer where the search kept fewer.
+N_INDIVIDUALS = 3
 
 
 class SearchEnsemble(Method):
     """The mean of the probabilities of the best individuals, as the search trained them.
 
-    It needs no training beyond the search, and there is one of it, whatever the number of seeds. Of
-    the best 3 and 5 the better number by validation is taken.
+    It needs no training beyond the search, and there is one of it, whatever the number of seeds.
+    The members are all trainings of the best three individuals that the search kept.
 
     Class attribute `searcher`: the method whose search it is of.
     """
@@ -31,21 +30,15 @@ class SearchEnsemble(Method):
     searcher: ClassVar[type[SearchedMethod]]
 
     def tune(self, problem: Problem) -> Tuned:
-        """Search, unless that was done before, and choose the number of members."""
+        """Search, unless that was done before."""
         result = problem.search_result(self.searcher.sampler)
-        scores = {}
-        for size in _possible_sizes(result):
-            ensemble = _ensemble(problem, result, size)
-            logits = ensemble.predict(
-                problem.data.validation, problem.args.per_device_eval_batch_size
-            )
-            scores[size] = problem.metric.compute(logits, problem.data.validation.labels)
-        best = next(iter(scores))
-        for size, score in scores.items():
-            if problem.metric.is_better(score, scores[best]):
-                best = size
-        setting = Setting(options={"k": best})
-        return Tuned(setting, scores[best], search_cost(problem, self.searcher.sampler))
+        k = _number(result)
+        validation = problem.data.validation
+        logits = _ensemble(problem, result, k).predict(
+            validation, problem.args.per_device_eval_batch_size
+        )
+        score = problem.metric.compute(logits, validation.labels)
+        return Tuned(Setting(options={"k": k}), score, search_cost(problem, self.searcher.sampler))
 
     def final_seeds(self, seeds: Sequence[int]) -> Sequence[int]:
         """One: no seed makes a difference."""
@@ -95,21 +88,20 @@ class EnsembleOfRandom(SearchEnsemble):
     searcher = RandomSearch
 
 
-def _ensemble(problem: Problem, result: SearchResult, size: int) -> BioTuneEnsemble:
-    ensemble = result.ensemble(size)
+def _ensemble(problem: Problem, result: SearchResult, k: int) -> BioTuneEnsemble:
+    ensemble = result.ensemble(k, every_seed=True)
     ensemble.to(problem.args.device)
     return ensemble
 
 
-def _possible_sizes(result: SearchResult) -> list[int]:
-    """The usual sizes that the search kept enough for; else the largest that it did."""
-    usual = [size for size in SIZES if _is_possible(result, size)]
-    return usual or [next(size for size in SMALLER if _is_possible(result, size))]
+def _number(result: SearchResult) -> int:
+    """Of individuals: the usual one, or the largest that the search kept enough for."""
+    return next(k for k in range(N_INDIVIDUALS, 0, -1) if _is_possible(result, k))
 
 
-def _is_possible(result: SearchResult, size: int) -> bool:
+def _is_possible(result: SearchResult, k: int) -> bool:
     try:
-        result.kept.best(size, result.finalists)
+        result.kept.best(k, result.finalists)
     except ConfigError:  # says that fewer are kept
         return False
     return True

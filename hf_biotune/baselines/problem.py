@@ -27,7 +27,6 @@ from ..search import (
 )
 from ..search.engine import prefix_cache
 from ..search.execution import Execution, precision_of
-from ..search.search_config import AUTO
 from ..search.team import check_is_no_team
 from ..search.weights import BaseModelPool
 from ..tuner import blocks_of_module
@@ -44,8 +43,7 @@ class Problem:
         data: samples to train on, to choose settings by, and to test final models on.
         args: of every training: base learning rate, epochs, batch size, schedule, optimizer.
         search: metric, patience and first seed hold for every method, the rest for the methods that
-            search. Default: [`SearchConfig`] with `norm_statistics="auto"`, since other methods
-            choose that as well.
+            search. Default: [`SearchConfig`].
         blocks: how the model is divided; see [`partition`].
         execution: memory layout, precision and optimizer kernel of every training. Default: as
             `args` say.
@@ -81,7 +79,7 @@ class Problem:
         self.pool = BaseModelPool(model_init, args.device)
         self.execution.lay_out(self.pool.model)
         self.partition: Partition = partition(self.pool.model, blocks)
-        self.search = search or SearchConfig(norm_statistics=AUTO)
+        self.search = search or SearchConfig()
         self.metric = resolve_metric(self.search.metric, self.search.greater_is_better)
         self.evaluator = FitnessEvaluator(
             self.pool,

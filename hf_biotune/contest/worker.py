@@ -17,7 +17,7 @@ from ..exceptions import StudyMismatchError
 from ..search.execution import Execution
 from ..search.listener import SearchListener
 from ..search.models import IMAGE_TASK
-from ..search.search_config import AUTO, SearchConfig
+from ..search.search_config import SearchConfig
 from .arena import LoadedArena
 from .clock import Clock, KeptAttempts
 from .plan import SHARED_TUNING, Plan
@@ -194,8 +194,8 @@ class Worker:
                 budget=self._plan.budget,
                 metric=self._plan.metric,
                 patience=arena.patience,
-                # Other methods choose it as well.
-                norm_statistics=AUTO,
+                # With one for all splits, a lucky draw would be lucky on each of them.
+                seed=split,
             ),
             blocks=arena.blocks,
             execution=replace(Execution.of(args), memory_layout=layout),

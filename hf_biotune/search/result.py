@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -114,14 +114,16 @@ class SearchResult:
         """
         return self._run(self._trained_trial(self.best_trial), seed)
 
-    def ensemble(self, k: int = 5) -> BioTuneEnsemble:
+    def ensemble(self, k: int = 5, *, every_seed: bool = False) -> BioTuneEnsemble:
         """The best individuals as one model, at no further training.
 
-        Of individuals with the same blocks and rates only the best counts, and of the seeds of one
-        that with the best validation score. The members share the base model's memory.
+        Of individuals with the same blocks and rates only the best counts. The members share the
+        base model's memory.
 
         Args:
             k: how many, at least 1 and at most as many as were kept.
+            every_seed: whether all kept trainings of each are members: better, and slower. Default:
+                the one with the best validation score.
 
         Raises:
             ConfigError: the search kept no weights, or trained fewer individuals to their end.
@@ -129,9 +131,14 @@ class SearchResult:
         """
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ConfigError(f"k must be an integer of at least 1, got {k!r}")
-        individuals = self.kept.best(k, self.finalists)
-        runs = [self._run(individual, None) for individual in individuals]
-        base = self._base(runs[0].seed)
+        chosen = [
+            (individual, run)
+            for individual in self.kept.best(k, self.finalists)
+            for run in (
+                self._kept_runs(individual) if every_seed else [self._run(individual, None)]
+            )
+        ]
+        base = self._base(chosen[0][1].seed)
         return BioTuneEnsemble(
             base,
             [
@@ -140,7 +147,7 @@ class SearchResult:
                     f"trial-{individual.number}-seed-{run.seed}",
                     run.score,
                 )
-                for individual, run in zip(individuals, runs, strict=True)
+                for individual, run in chosen
             ],
         )
 
@@ -284,14 +291,21 @@ class SearchResult:
             )
         return trials[number]
 
-    def _run(self, trial: FrozenTrial, seed: int | None) -> SeedRun:
+    def _runs(self, trial: FrozenTrial) -> tuple[SeedRun, ...]:
         confirmed = {finalist.trial: finalist.fitness.runs for finalist in self.finalists}
-        runs = confirmed.get(trial.number) or fitness_of(trial).runs
+        return confirmed.get(trial.number) or fitness_of(trial).runs
+
+    def _kept_runs(self, trial: FrozenTrial) -> Sequence[SeedRun]:
+        """Those whose weights are there; all, for an error that says so, if none is."""
+        runs = self._runs(trial)
+        # A finalist that was no good at first was kept from its second training on.
+        return [run for run in runs if self.kept.holds(trial, run)] or runs
+
+    def _run(self, trial: FrozenTrial, seed: int | None) -> SeedRun:
+        runs = self._runs(trial)
         if seed is None:
             sign = 1 if self.greater_is_better else -1
-            # A finalist that was no good at first was kept from its second training on.
-            held = [run for run in runs if self.kept.holds(trial, run)]
-            return max(held or runs, key=lambda run: sign * run.score)
+            return max(self._kept_runs(trial), key=lambda run: sign * run.score)
         for run in runs:
             if run.seed == seed:
                 return run

@@ -47,8 +47,8 @@ def test_the_ensemble_is_of_the_same_search_and_costs_no_training(problem, sampl
     (run,) = result.runs
     assert run.seed is None
     assert run.cost == Cost()
-    size = result.tuned.setting.options["k"]
-    logits = search.ensemble(size).predict(problem.data.test)
+    k = result.tuned.setting.options["k"]
+    logits = search.ensemble(k, every_seed=True).predict(problem.data.test)
     torch.testing.assert_close(run.test_logits, logits)
     assert run.validation_score == result.tuned.score
 

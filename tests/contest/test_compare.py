@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import optuna
 import pytest
 
 from hf_biotune.contest import Arena, compare, rank_backbones
@@ -14,6 +15,7 @@ from hf_biotune.contest.plan import Plan
 from hf_biotune.contest.units import Ledger, Unit
 from hf_biotune.contest.worker import ContestListener
 from hf_biotune.exceptions import ConfigError, StudyMismatchError
+from hf_biotune.search.storages import open_storage
 
 METHODS = ("linear-probe", "full")
 
@@ -187,6 +189,20 @@ def test_an_ensemble_shares_the_search_and_its_cost(arena, tmp_path):
     assert ensemble["tuning_trainings"] == alone["tuning_trainings"] >= 3
     assert ensemble["tuning_seconds"] > alone["tuning_seconds"]
     assert [stage for stage in record.stages if stage == "search: biotune"] == ["search: biotune"]
+
+
+def test_searches_of_different_splits_draw_different_genotypes(arena, tmp_path):
+    """Else one lucky draw would look like a good method on every split."""
+    compare(arena, ["random-search"], output_dir=tmp_path, seeds=[1], splits=2, budget=12)
+    drawn = []
+    for split in range(2):
+        directory = tmp_path / "searches" / f"split-{split}" / "search-random"
+        storage = open_storage(None, directory)
+        study = optuna.load_study(study_name="hf_biotune", storage=storage)
+        drawn.append([t.params for t in study.trials if "start" not in t.user_attrs])
+    assert drawn[0]
+    assert drawn[1]
+    assert drawn[0] != drawn[1]
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,18 @@ def test_members_have_distinct_blocks_and_rates_and_their_best_seed(search, dire
             assert member.validation_score == max(run.score for run in runs[trial])
 
 
+def test_every_kept_training_of_the_best_may_be_a_member(search, directory):
+    result = search(directory)
+    best_seeds = [member.name for member in result.ensemble(2).members]
+    every_seed = [member.name for member in result.ensemble(2, every_seed=True).members]
+    assert set(best_seeds) < set(every_seed)
+    winner = f"trial-{result.best_trial}"
+    assert [name for name in every_seed if name.startswith(f"{winner}-")] == [
+        f"{winner}-seed-{seed}" for seed in result.best_seeds
+    ]
+    assert {name.split("-")[1] for name in best_seeds} == {n.split("-")[1] for n in every_seed}
+
+
 def test_no_more_members_than_were_kept(search, directory):
     result = search(directory)
     with pytest.raises(ConfigError, match=r"4 individuals are asked for, but \d+ .* the best 3"):
