@@ -1,12 +1,15 @@
-"""What numbers were measured with, for the files in `results/` and `data/`."""
+"""What numbers were measured with, and the files in `results/` that say it."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -25,3 +28,16 @@ def machine() -> dict[str, str | int]:
         "processor": names[0] if names else platform.processor(),
         "cores": os.cpu_count() or 1,
     }
+
+
+def save_results(path: Path, measured: Mapping[str, Any], packages: Sequence[str]) -> None:
+    """Write what was measured, and what with.
+
+    Args:
+        path: of the JSON file; its directory is made if needed.
+        measured: JSON values.
+        packages: whose versions matter.
+    """
+    report = {"versions": versions(*packages), "machine": machine(), **measured}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -16,15 +16,14 @@ first convolution.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 import torchvision
+from environment import save_results
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -194,18 +193,15 @@ def main() -> None:
         for name, case in CASES.items()
     }
     print(table(results))
-    packages = ("torch", "torchvision", "peft", "transformers", "hf-biotune")
-    content = {
+    measured = {
         "unit": "bytes",
-        "versions": {package: version(package) for package in packages},
         "blocks": {name: case.blocks for name, case in CASES.items()},
         "results": {
             name: {method: asdict(found) for method, found in methods.items()}
             for name, methods in results.items()
         },
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    save_results(output, measured, ("torch", "torchvision", "peft", "transformers", "hf-biotune"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from environment import machine, versions
+from environment import save_results
 from landscapes import BLOCK_NAMES, KINDS, N_BLOCKS, Landscape, landscape
 from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume
@@ -32,6 +32,7 @@ from hf_biotune.evolution import BioTuneSampler, suggest_genotype
 
 CHECKPOINTS = (50, 100)
 RESULTS = Path(__file__).parent / "results" / "multi_objective.json"
+PACKAGES = ("hf-biotune", "numpy", "optuna", "scipy")
 REFERENCE = np.array([1.0, 1.0])
 
 METHODS: dict[str, Callable[[Mapping[str, float], int], BaseSampler]] = {
@@ -110,13 +111,7 @@ def main() -> None:
 
 def write(path: Path, results: dict[str, dict[str, Any]]) -> None:
     """Keep `{landscape: {method: what was measured}}`."""
-    report = {
-        "versions": versions("hf-biotune", "numpy", "optuna", "scipy"),
-        "machine": machine(),
-        "results": results,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    save_results(path, {"results": results}, PACKAGES)
 
 
 if __name__ == "__main__":

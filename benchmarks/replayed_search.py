@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from environment import machine, versions
+from environment import save_results
 from landscapes import Phenotype
 from replay import TABLE, RealTable
 from table import ALL_DATA, Table
@@ -44,6 +44,7 @@ from hf_biotune.search.starts import STARTS_KEY
 from hf_biotune.search.training import Training
 
 RESULTS = Path(__file__).parent / "results" / "replayed_search.json"
+PACKAGES = ("hf-biotune", "numpy", "optuna", "scipy", "torch")
 
 
 class Blocks(nn.Module):
@@ -281,14 +282,8 @@ def main() -> None:
         results[variant] = {"repetitions": len(seeds), **measured}
         cells = [f"{n} {m['mean']:.4g} ({m['standard_error']:.2g})" for n, m in measured.items()]
         print(f"{variant:<15}", *cells, flush=True)
-    report = {
-        "table": {name: table.about[name] for name in ("model", "data", "image_size", "n_epochs")},
-        "versions": versions("hf-biotune", "numpy", "optuna", "scipy", "torch"),
-        "machine": machine(),
-        "results": results,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    about = {name: table.about[name] for name in ("model", "data", "image_size", "n_epochs")}
+    save_results(path, {"table": about, "results": results}, PACKAGES)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from environment import machine, versions
+from environment import save_results
 from report_examples import make_data, make_history, make_partition
 
 from hf_biotune.report import ReportData, write_report
@@ -53,8 +53,6 @@ def main() -> int:
         megabytes = times[0][2].stat().st_size / 1e6
         together = sum(file.stat().st_size for file in Path(directory).iterdir()) / 1e6
     report = {
-        "versions": versions("hf-biotune", "matplotlib", "jinja2"),
-        "machine": machine(),
         "individuals": GENERATIONS * INDIVIDUALS,
         "blocks": BLOCKS,
         "first_seconds": round(times[0][0], 3),
@@ -64,7 +62,7 @@ def main() -> int:
         "all_files_megabytes": round(together, 2),
     }
     print(json.dumps(report, indent=1))
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    save_results(arguments.output, report, ("hf-biotune", "matplotlib", "jinja2"))
     return int(report["first_seconds"] > SECONDS or report["page_megabytes"] > MEGABYTES)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import optuna
 import torch
-from environment import machine, versions
+from environment import save_results
 from search_cost_report import search_cost_section
 from torch import nn
 
@@ -55,6 +55,7 @@ IMAGE_SIZE = 32
 # Of the final trainings: the search has seen others.
 FINAL_SEEDS = tuple(range(1, 6))
 RESULTS = Path(__file__).parent / "results" / "search_cost.json"
+PACKAGES = ("hf-biotune", "torch", "transformers", "peft", "optuna", "timm")
 # So many individuals tell what one costs, for the table of levers.
 FEW = {"budget": None, "generations": 1, "n_finalists": 0}
 # Memory layout, precision and optimizer kernel: by measurement, or none of it.
@@ -279,14 +280,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "report":
         paths = sorted(arguments.directory.glob("*.json"))
-        report = {
-            "versions": versions("hf-biotune", "torch", "transformers", "peft", "optuna", "timm"),
-            "machine": machine(),
-            "runs": [json.loads(path.read_text()) for path in paths],
-        }
-        print(search_cost_section(report["runs"]))
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+        runs = [json.loads(path.read_text()) for path in paths]
+        print(search_cost_section(runs))
+        save_results(arguments.output, {"runs": runs}, PACKAGES)
         return
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import optuna
-from environment import machine, versions
+from environment import save_results
 from landscapes import KINDS, landscape
 from numpy.typing import NDArray
 from replay import KIND, TABLE, RealTable
@@ -37,6 +37,7 @@ from hf_biotune.evolution import suggest_genotype
 
 CHECKPOINTS = (50, 100, 140, 200)
 RESULTS = Path(__file__).parent / "results" / "search_quality.json"
+PACKAGES = ("hf-biotune", "cmaes", "numpy", "optuna", "scipy", "torch")
 
 
 class Terrain(Protocol):
@@ -148,13 +149,7 @@ def main() -> None:
 
 def write(path: Path, results: dict[str, dict[str, Any]]) -> None:
     """Keep `{landscape: {method: what was measured}}`."""
-    report = {
-        "versions": versions("hf-biotune", "cmaes", "numpy", "optuna", "scipy", "torch"),
-        "machine": machine(),
-        "results": results,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    save_results(path, {"results": results}, PACKAGES)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from environment import machine, versions
+from environment import save_results
 from landscapes import KINDS, Landscape, decode, landscape
 from numpy.typing import NDArray
 from optuna.storages import BaseStorage
@@ -54,6 +54,7 @@ SHORTEST, LONGEST = 1.0, 60.0
 # Virtual seconds that planning takes: the bound that the sampler must keep up to 200 trials.
 PLANNING = 0.05
 RESULTS = Path(__file__).parent / "results" / "search_scaling.json"
+PACKAGES = ("hf-biotune", "numpy", "optuna", "scipy", "sqlalchemy")
 PARTS = ("simulated", "threads", "storages")
 
 
@@ -348,13 +349,7 @@ def main() -> None:
 
 def write(path: Path, results: dict[str, Any]) -> None:
     """Keep what has been measured."""
-    report = {
-        "versions": versions("hf-biotune", "numpy", "optuna", "scipy", "sqlalchemy"),
-        "machine": machine(),
-        "results": results,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    save_results(path, {"results": results}, PACKAGES)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import timm
 import torch
-from environment import machine, versions
+from environment import save_results
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -46,6 +46,7 @@ from hf_biotune.search.training import BlockTraining
 from hf_biotune.search.weights import BaseModelPool
 
 RESULTS = Path(__file__).parent / "results" / "step_cost.json"
+PACKAGES = ("hf-biotune", "torch", "transformers", "peft", "timm")
 STEPS = 2
 PIXELS, TOKENS, CLASSES = 64, 32, 10
 MODELS = ("EfficientNet-Lite0", "ResNet-50", "ViT-S/16", "MiniLM-L6")
@@ -372,15 +373,12 @@ def main() -> None:
             measured = pool.map(measure, arguments.models, [arguments.demo] * n, [how] * n)
             rows = [row for of_model in measured for row in of_model]
     report = {
-        "versions": versions("hf-biotune", "torch", "transformers", "peft", "timm"),
-        "machine": machine(),
         "settings": {"pixels": PIXELS, "tokens": TOKENS, "threads": 1},
         "summary": summary(rows),
         "rows": rows,
     }
     print(json.dumps(report["summary"], indent=1))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    save_results(arguments.output, report, PACKAGES)
 
 
 if __name__ == "__main__":

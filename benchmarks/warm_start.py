@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from environment import machine, versions
+from environment import save_results
 from peft import PeftModel
 from scipy.stats import spearmanr
 from torch import nn
@@ -45,6 +45,7 @@ from hf_biotune.search.training import BlockTraining
 from hf_biotune.search.weights import BaseModelPool
 
 RESULTS = Path(__file__).parent / "results" / "warm_start.json"
+PACKAGES = ("hf-biotune", "torch", "transformers", "peft", "timm")
 PARENTS, CHILDREN = 3, 7
 EPOCHS, FEW_EPOCHS = 9, 3
 SEED = 684
@@ -217,15 +218,12 @@ def main() -> None:
         families = list(pool.map(children_of, range(PARENTS), demos))
     children = [child for family in families for child in family]
     report = {
-        "versions": versions("hf-biotune", "torch", "transformers", "peft", "timm"),
-        "machine": machine(),
         "settings": {"epochs": EPOCHS, "few epochs": FEW_EPOCHS, "pixels": 32, "seed": SEED},
         "summary": summary(children),
         "children": [vars(child) for child in children],
     }
     print(json.dumps(report["summary"], indent=1))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    save_results(arguments.output, report, PACKAGES)
 
 
 if __name__ == "__main__":
