@@ -58,4 +58,6 @@ class DeepEnsemble(FullFineTuning):
 
 def _mean_logits(runs: Sequence[FinalRun]) -> torch.Tensor | None:
     logits = [run.test_logits for run in runs if run.test_logits is not None]
-    return mean_log_probabilities(torch.stack(logits)) if logits else None
+    # A member that diverged says nothing.
+    finite = [each for each in logits if bool(torch.isfinite(each).all())]
+    return mean_log_probabilities(torch.stack(finite or logits)) if logits else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..exceptions import ConfigError
+from ..exceptions import CheckpointError, ConfigError
 from ..search import BioTuneEnsemble, SearchResult
 from .final_run import checkpoint_size, score_of
 from .method import Method
@@ -101,7 +101,7 @@ def _number(result: SearchResult) -> int:
 
 def _is_possible(result: SearchResult, k: int) -> bool:
     try:
-        result.kept.best(k, result.finalists)
-    except ConfigError:  # says that fewer are kept
+        result.ensemble(k, every_seed=True)
+    except (ConfigError, CheckpointError):  # fewer are kept, or one of them diverged
         return False
     return True

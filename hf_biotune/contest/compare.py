@@ -13,7 +13,7 @@ from .outputs import write_outputs
 from .plan import DEFAULT_METHODS, DEFAULT_SEEDS, Plan, checked_methods
 from .standings import Standings, standings_of
 from .units import Ledger
-from .worker import ContestListener, Worker, use_threads
+from .worker import ContestListener, Worker, shared_threads
 
 
 def compare(
@@ -75,9 +75,8 @@ def compare(
     for helper in helpers:
         helper.start()
     try:
-        if workers > 1:
-            use_threads(workers)
-        Worker(plan, directory, listener or ContestListener()).run()
+        with shared_threads(workers):
+            Worker(plan, directory, listener or ContestListener()).run()
         for helper in helpers:
             helper.join()
     finally:
@@ -96,5 +95,5 @@ def compare(
 
 def _help(plan: Plan, directory: Path, n_workers: int) -> None:
     """What a further process does."""
-    use_threads(n_workers)
-    Worker(plan, directory, ContestListener()).run()
+    with shared_threads(n_workers):
+        Worker(plan, directory, ContestListener()).run()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +195,8 @@ class Worker:
                 budget=self._plan.budget,
                 metric=self._plan.metric,
                 patience=arena.patience,
-                # With one for all splits, a lucky draw would be lucky on each of them.
-                seed=split,
+                # With one for all, a lucky draw would be lucky on every split and data set.
+                seed=int(sha256(data.fingerprint.encode()).hexdigest()[:8], 16),
             ),
             blocks=arena.blocks,
             execution=replace(Execution.of(args), memory_layout=layout),
@@ -214,6 +215,12 @@ class Worker:
             )
 
 
-def use_threads(n_workers: int) -> None:
-    """Share the processor among the workers of this machine."""
-    torch.set_num_threads(max(1, torch.get_num_threads() // n_workers))
+@contextmanager
+def shared_threads(n_workers: int) -> Iterator[None]:
+    """While it lasts, the processor is shared among the workers of this machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // n_workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
