@@ -71,10 +71,15 @@ def coverage(comparisons: list[Standings]) -> str:
     """What was compared, and what of it is finished."""
     lines = [
         "Made by `benchmarks/comparison.py`. All methods get the same data, epochs, patience, "
-        "batches and splits. Each chooses its rate (of three) and its BatchNorm mode by validation "
-        "samples; the cost of that, and of a search, is in the tables. Intervals are 95 % of "
-        "Student's t over splits and seeds. The splits of a setting are drawn from one pool and "
-        "share samples, so that for new data of the same kind the intervals are too narrow.",
+        "batches and splits. Each chooses its rate (of three) and, where there is one to choose, "
+        "its BatchNorm mode by validation samples. Searches leave that mode alone (statistics of "
+        "trained blocks move) and choose blocks and rates; those of different splits and data sets "
+        "draw different genotypes. The cost of tuning, and of a search, is in the tables. The "
+        "ensembles of searches are all trainings of the best three individuals that were kept, up "
+        "to nine models at no further training; that of full fine-tuning is five models. Intervals "
+        "are 95 % of Student's t over the means of splits, or over seeds where there is one split. "
+        "The splits of a setting are drawn from one pool and share samples, so that for new data "
+        "of the same kind the intervals are too narrow.",
         "",
     ]
     for each in comparisons:
@@ -105,7 +110,8 @@ def ranks(comparisons: list[Standings], plot: str) -> str:
     return (
         f"{markdown_table(table)}\nOver {_counted(found.n_blocks, 'split')} of "
         f"{_counted(len(comparisons), 'setting')}; 1 is best. Ranks that differ by less than "
-        f"{found.critical_difference:.2f} can't be told apart (Nemenyi, 0.05).{friedman}\n\n"
+        f"{found.critical_difference:.2f} can't be told apart (Nemenyi, 0.05).{friedman} "
+        f"Both take splits of one setting for independent data sets, which they are not quite.\n\n"
         f"![Critical difference]({plot})"
     )
 
@@ -143,7 +149,7 @@ def target(name: str, comparisons: list[Standings]) -> str:
     found, titles = overall_ranking(comparisons), titles_of(comparisons)
     title, best = titles[name], min(found.ranks, key=found.ranks.__getitem__)
     rank = f"{title} has the best mean rank"
-    if best != name:
+    if found.ranks[name] > found.ranks[best]:
         place = sorted(found.ranks.values()).index(found.ranks[name]) + 1
         rank = f"{title} has place {place} of {len(found.ranks)} by mean rank; the best is "
         rank += titles[best]

@@ -315,7 +315,7 @@ def compare(
     splits: options.Splits = None,
     budget: options.ContestBudget = "20",
     workers: options.ContestWorkers = 1,
-    metric: options.Metric = "macro_accuracy",
+    metric: options.ContestMetric = "macro_accuracy",
     blocks: options.ComparedBlocks = None,
     learning_rate: options.ComparedRate = None,
     epochs: options.ComparedEpochs = None,

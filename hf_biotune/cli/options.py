@@ -76,6 +76,10 @@ Metric = Annotated[
     str,
     typer.Option(help="macro_accuracy, accuracy, f1 or loss.", rich_help_panel=_TRAINING),
 ]
+ContestMetric = Annotated[
+    str,
+    typer.Option(help="macro_accuracy, accuracy or f1.", rich_help_panel=_TRAINING),
+]
 ReportTo = Annotated[
     str,
     typer.Option(

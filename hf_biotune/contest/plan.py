@@ -10,7 +10,9 @@ from ..baselines import METHODS, Method, get_method
 from ..exceptions import ConfigError
 from ..search.budget import Budget
 from ..search.metrics import METRICS
+from ..search.search_config import PAPER_SEEDS
 from .arena import Arena
+from .scores import SCORE_NAMES
 from .units import Unit
 
 # The methods that the paper compares with, chance, and ours.
@@ -43,11 +45,13 @@ class Plan:
     Args:
         arena: model, data and training.
         methods: names; see [`METHODS`].
-        seeds: of the final trainings, at least one. Default: 1, 2, 3.
+        seeds: of the final trainings, at least one, and none that settings are chosen with.
+            Default: 1, 2, 3.
         splits: how many, at least 1; see [`redraw`]. Default: 3.
         budget: of each method that searches, such as `"20"` trainings; see [`Budget.parse`].
             Methods with nothing but a rate and a BatchNorm mode to choose try all of these.
-        metric: that settings are chosen by; a name in [`METRICS`].
+        metric: that settings are chosen and methods ranked by: `"macro_accuracy"`, `"accuracy"` or
+            `"f1"`.
 
     Raises:
         ConfigError: a method or metric is unknown, or a number is out of its range.
@@ -72,11 +76,20 @@ class Plan:
         for name, values in (("methods", self.methods), ("seeds", self.seeds)):
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{name} must be distinct and at least one, got {values}")
+        for seed in self.seeds:
+            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+                raise ConfigError(f"seeds must be integers from 0 to 2**32 - 1, got {seed!r}")
+            if seed in PAPER_SEEDS:
+                raise ConfigError(
+                    f"seeds must not be among {', '.join(map(str, PAPER_SEEDS))}, which settings "
+                    f"are chosen with, got {seed}"
+                )
         if isinstance(self.splits, bool) or not isinstance(self.splits, int) or self.splits < 1:
             raise ConfigError(f"splits must be an integer of at least 1, got {self.splits!r}")
         Budget.parse(self.budget)
-        if self.metric not in METRICS:
-            raise ConfigError(f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
+        metrics = [name for name in METRICS if name in SCORE_NAMES]
+        if self.metric not in metrics:
+            raise ConfigError(f"metric must be one of {', '.join(metrics)}, got {self.metric!r}")
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -14,7 +14,16 @@ from ..baselines import get_method
 from ..exceptions import DataError
 from .plan import Plan
 from .scores import SCORE_NAMES
-from .statistics import BlockKey, Interval, Ranking, interval, paired_tests, ranking, split_means
+from .statistics import (
+    BlockKey,
+    Interval,
+    Ranking,
+    interval,
+    paired_tests,
+    ranking,
+    repetitions,
+    split_means,
+)
 from .units import Ledger
 
 
@@ -45,8 +54,8 @@ class MethodRecord:
         return {key: math.nan if v is None else float(v) for key, v in values.items()}
 
     def interval(self, name: str) -> Interval:
-        """Mean and interval of a score over splits and seeds; NaN without any run."""
-        values = list(self.scores(name).values())
+        """Mean and interval of a score, see [`repetitions`]; NaN without any run."""
+        values = repetitions(self.scores(name))
         return interval(values) if values else Interval(math.nan, math.nan, 0)
 
     def mean(self, name: str) -> float:

@@ -6,10 +6,10 @@ Pure functions of arrays. In all of them a greater score is a better one.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -105,12 +105,11 @@ class Ranking:
 def interval(scores: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """The mean of scores with its confidence interval by Student's t distribution.
 
-    Scores of one split with several seeds share their data, and splits that are drawn anew from
-    the same pool share samples. So the interval tells how much a repetition on this data varies;
-    for other data of the same kind it is too narrow.
+    Splits that are drawn anew from the same pool share samples. So the interval tells how much a
+    repetition on this data varies; for other data of the same kind it is too narrow.
 
     Args:
-        scores: one for each split and seed, at least one, shape (n,).
+        scores: at least one, shape (n,); see [`repetitions`].
         confidence: in (0, 1). Default: 0.95.
 
     Example:
@@ -156,8 +155,8 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def paired_tests(scores: Mapping[str, Mapping[BlockKey, float]]) -> list[PairedTest]:
     """Every two methods compared, split by split and seed by seed.
 
-    Two methods that were not scored with the same seeds, such as one that needs no seed, are
-    compared by their means on the splits that both have.
+    With two splits or more that both have, they are compared by their means on these, of the seeds
+    that both have, if there are such. On one split they are compared seed by seed.
 
     Args:
         scores: `{method: {(split, seed): score}}`.
@@ -263,25 +262,50 @@ def split_means(scores: Mapping[BlockKey, float]) -> dict[int, float]:
     Args:
         scores: `{(split, seed): score}`.
     """
-    splits = sorted({split for split, _ in scores})
-    return {
-        split: float(np.mean([score for (of, _), score in scores.items() if of == split]))
-        for split in splits
-    }
+    by_split: dict[int, list[float]] = defaultdict(list)
+    for (split, _), score in sorted(scores.items()):
+        by_split[split].append(score)
+    return {split: float(np.mean(of_split)) for split, of_split in by_split.items()}
+
+
+def repetitions(scores: Mapping[BlockKey, float]) -> list[float]:
+    """The scores that count as repetitions: the means of splits, or of one split all seeds.
+
+    Scores of one split with several seeds share their data and their tuned setting. As repetitions
+    of their own they would make a method look better known than it is.
+
+    Args:
+        scores: `{(split, seed): score}`.
+
+    Example:
+        >>> repetitions({(0, 1): 0.8, (0, 2): 0.9, (1, 1): 0.7, (1, 2): 0.7})
+        [0.85, 0.7]
+        >>> repetitions({(0, 1): 0.8, (0, 2): 0.9})
+        [0.8, 0.9]
+    """
+    means = split_means(scores)
+    values = means if len(means) > 1 else dict(sorted(scores.items()))
+    # Without what rounding adds: equal values have no spread.
+    return [round(value, 12) for value in values.values()]
 
 
 def _differences(
     scores: Mapping[str, Mapping[BlockKey, float]], first: str, second: str
 ) -> NDArray[np.float64]:
-    ours: Mapping[Any, float] = scores[first]
-    theirs: Mapping[Any, float] = scores[second]
-    if set(ours) != set(theirs):
-        ours, theirs = split_means(scores[first]), split_means(scores[second])
-    common = sorted(set(ours) & set(theirs))
-    if not common:
+    ours, theirs = scores[first], scores[second]
+    seeds = ours.keys() & theirs.keys()
+    of_both = {split for split, _ in seeds}
+    splits = {split for split, _ in ours} & {split for split, _ in theirs}
+    if not splits:
         raise DataError(
             f"{first!r} and {second!r} have no split in common, got the splits "
-            f"{sorted(ours)} and {sorted(theirs)}; compare methods on the same splits"
+            f"{sorted({s for s, _ in ours})} and {sorted({s for s, _ in theirs})}; compare methods "
+            f"on the same splits"
         )
-    # Without what rounding adds: equal differences have no spread.
-    return np.array([round(ours[key] - theirs[key], 12) for key in common])
+    if len(splits) == 1 and seeds:
+        return np.array([round(ours[key] - theirs[key], 12) for key in sorted(seeds)])
+    means = [
+        split_means({k: v for k, v in of.items() if k in seeds or k[0] in splits - of_both})
+        for of in (ours, theirs)
+    ]
+    return np.array([round(means[0][split] - means[1][split], 12) for split in sorted(splits)])

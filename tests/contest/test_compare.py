@@ -9,6 +9,7 @@ import time
 
 import optuna
 import pytest
+import torch
 
 from hf_biotune.contest import Arena, compare, rank_backbones
 from hf_biotune.contest.plan import Plan
@@ -142,8 +143,16 @@ def test_bad_plans_are_refused_before_anything_is_loaded():
         compare(arena, ["full"], workers=0)
     with pytest.raises(ConfigError, match="budget must be"):
         compare(arena, ["full"], budget="much")
-    with pytest.raises(ConfigError, match="metric must be one of"):
-        Plan(arena, METHODS, metric="luck")
+    for seed in (-1, "x", 2.5, 2**32):
+        with pytest.raises(ConfigError, match="seeds must be integers from 0 to"):
+            compare(arena, ["full"], seeds=[seed])
+    with pytest.raises(ConfigError, match=r"which settings are chosen with, got 559"):
+        compare(arena, ["full"], seeds=[1, 559])
+    # Models are not ranked by a loss.
+    for metric in ("luck", "loss"):
+        message = f"metric must be one of macro_accuracy, accuracy, f1, got '{metric}'"
+        with pytest.raises(ConfigError, match=message):
+            Plan(arena, METHODS, metric=metric)
 
 
 def test_texts_go_the_same_way_as_images(text_model, scipy_texts, tmp_path):
@@ -191,18 +200,22 @@ def test_an_ensemble_shares_the_search_and_its_cost(arena, tmp_path):
     assert [stage for stage in record.stages if stage == "search: biotune"] == ["search: biotune"]
 
 
-def test_searches_of_different_splits_draw_different_genotypes(arena, tmp_path):
-    """Else one lucky draw would look like a good method on every split."""
-    compare(arena, ["random-search"], output_dir=tmp_path, seeds=[1], splits=2, budget=12)
+def test_searches_of_different_splits_and_data_draw_different_genotypes(
+    image_model, digit_images, tmp_path
+):
+    """Else one lucky draw would look like a good method everywhere."""
     drawn = []
-    for split in range(2):
-        directory = tmp_path / "searches" / f"split-{split}" / "search-random"
-        storage = open_storage(None, directory)
-        study = optuna.load_study(study_name="hf_biotune", storage=storage)
-        drawn.append([t.params for t in study.trials if "start" not in t.user_attrs])
-    assert drawn[0]
-    assert drawn[1]
-    assert drawn[0] != drawn[1]
+    for share in (0.5, 1.0):
+        arena = Arena(str(image_model), str(digit_images), train_fraction=share, epochs=1, cpu=True)
+        output_dir = tmp_path / str(share)
+        compare(arena, ["random-search"], output_dir=output_dir, seeds=[1], splits=2, budget=12)
+        for split in range(2):
+            directory = output_dir / "searches" / f"split-{split}" / "search-random"
+            storage = open_storage(None, directory)
+            study = optuna.load_study(study_name="hf_biotune", storage=storage)
+            first = next(trial for trial in study.trials if "start" not in trial.user_attrs)
+            drawn.append(tuple(first.params.values()))
+    assert len(set(drawn)) == 4
 
 
 @pytest.mark.parametrize(
@@ -222,7 +235,6 @@ def test_a_shared_tuning_is_paid_by_both_whoever_did_it(arena, tmp_path, ensembl
 def test_backbones_are_ranked_by_logme(image_model, digit_images, tmp_path):
     import shutil
 
-    import torch
     from transformers import ResNetForImageClassification
 
     model = ResNetForImageClassification.from_pretrained(image_model)
@@ -266,8 +278,10 @@ def test_a_claim_is_free_as_soon_as_its_process_is_dead(tmp_path):
 @pytest.mark.slow
 def test_two_workers_do_every_unit_once(arena, tmp_path):
     started = time.time()
+    n_threads = torch.get_num_threads()
     standings = compare(arena, METHODS, output_dir=tmp_path, seeds=(1, 2), splits=1, workers=2)
     assert standings.is_complete
+    assert torch.get_num_threads() == n_threads
     assert time.time() - started < 300
     clocks = sorted(tmp_path.glob("units/split-0/*/seed-*.clock"))
     assert [len(clock.read_text().splitlines()) for clock in clocks] == [1] * 4

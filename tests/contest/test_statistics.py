@@ -10,6 +10,7 @@ from hf_biotune.contest.statistics import (
     interval,
     paired_tests,
     ranking,
+    repetitions,
     split_means,
 )
 from hf_biotune.exceptions import DataError
@@ -137,6 +138,22 @@ def test_methods_with_other_seeds_are_compared_by_the_means_of_splits():
     assert split_means(several) == pytest.approx({0: 0.6, 1: 0.5})
     assert test.difference.n == 2
     assert test.difference.mean == pytest.approx(0.15)
+
+
+def test_seeds_of_a_split_are_no_repetitions_of_their_own():
+    ours = {(0, 1): 0.5, (0, 2): 0.7, (1, 1): 0.4, (1, 2): 0.6}
+    theirs = {(0, 1): 0.4, (0, 2): 0.4, (1, 1): 0.3, (1, 2): 0.3}
+    assert repetitions(ours) == [0.6, 0.5]
+    (test,) = paired_tests({"ours": ours, "theirs": theirs})
+    assert (test.difference.n, test.difference.mean) == (2, pytest.approx(0.2))
+    # A seed that only one of them has finished does not count.
+    del theirs[1, 2]
+    (test,) = paired_tests({"ours": ours, "theirs": theirs})
+    assert test.difference.mean == pytest.approx((0.2 + 0.1) / 2)
+    # On one split seeds are all that there is.
+    one = [{key: score for key, score in each.items() if key[0] == 0} for each in (ours, theirs)]
+    (test,) = paired_tests({"ours": one[0], "theirs": one[1]})
+    assert (test.difference.n, test.difference.mean) == (2, pytest.approx(0.2))
 
 
 def test_methods_without_a_common_split_are_refused():
