@@ -41,6 +41,8 @@ def given_options(options: Mapping[str, Any], but: Collection[str] = ()) -> dict
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     names = {field.name for field in fields(Arena)} - set(but)
     given = {name: options[name] for name in names if options.get(name)}
+    if options.get("dataset_config"):
+        given["config_name"] = options["dataset_config"]
     if "blocks" in given:
         given["blocks"] = block_spec(given["blocks"])
     return given

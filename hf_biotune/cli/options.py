@@ -37,6 +37,10 @@ Dataset = Annotated[
         show_default=False,
     ),
 ]
+DatasetConfig = Annotated[
+    str | None,
+    typer.Option(help="Configuration of a Hub data set that has several.", rich_help_panel=_DATA),
+]
 OutputDir = Annotated[Path, typer.Option(help="Everything is written there; a search resumes.")]
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column of images. Default: found.", rich_help_panel=_DATA)

@@ -82,6 +82,7 @@ class Run:
         task = task_of(options["model"])
         splits = load_dataset_splits(
             options["dataset"],
+            config_name=options["dataset_config"],
             image_column=options["image_column"],
             label_column=options["label_column"],
             train_fraction=options["train_fraction"],

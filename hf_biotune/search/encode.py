@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Image
+from torch import nn
 
+from ..classification import takes_names
 from ..exceptions import DataError
 from .augmentation import Augmentation
 from .columns import encode_labels, find_columns, label_names_of
@@ -199,7 +202,7 @@ def encode_dataset(
     """Read every item of a data set that yields ready-made inputs, once.
 
     For text that is tokenised to one length, or images that were transformed already. Each item is
-    read a single time, so random augmentation would be frozen in.
+    read a single time, so random augmentation would be frozen in; a warning says so.
 
     Args:
         dataset: a torch or `datasets` data set (with or without a transform). Items are dicts of
@@ -218,6 +221,7 @@ def encode_dataset(
             f"a data set with a length of at least 1 is needed, got {type(dataset).__name__}"
             f"{' of length 0' if hasattr(dataset, '__len__') else ', which has no length'}"
         )
+    _warn_of_augmentation(dataset)
     chunks = [
         _collate(dataset, range(start, min(start + _CHUNK, len(dataset))), columns)
         for start in range(0, len(dataset), _CHUNK)
@@ -234,6 +238,46 @@ def encode_dataset(
         )
     names = label_names or _names_from_features(dataset) or range(int(labels.max()) + 1)
     return EncodedSplit(tensors, labels.to(torch.int64), tuple(map(str, names)))
+
+
+def encode_for(
+    model_init: Callable[[], nn.Module], train: Any, validation: Any
+) -> tuple[EncodedSplit, EncodedSplit]:
+    """Training and validation samples as a search takes them.
+
+    Args:
+        model_init: makes the model. Columns that its `forward` does not know are left out, as
+            `Trainer` does it.
+        train: an [`EncodedSplit`], which stays as it is, or what [`encode_dataset`] takes.
+        validation: the same; its classes are those of `train`.
+
+    Raises:
+        DataError: as [`encode_dataset`].
+    """
+    if isinstance(train, EncodedSplit) and isinstance(validation, EncodedSplit):
+        return train, validation
+    model = model_init()
+    columns = list(inspect.signature(model.forward).parameters) if takes_names(model) else None
+    encoded: list[EncodedSplit] = []
+    for dataset in (train, validation):
+        names = encoded[0].label_names if encoded else None
+        is_ready = isinstance(dataset, EncodedSplit)
+        encoded.append(dataset if is_ready else encode_dataset(dataset, names, columns))
+    return encoded[0], encoded[1]
+
+
+def _warn_of_augmentation(dataset: Any) -> None:
+    first, again = dataset[0], dataset[0]
+    if not isinstance(first, Mapping) or not isinstance(again, Mapping):
+        return  # an error of its own
+    for name, value in first.items():
+        if torch.is_tensor(value) and not torch.equal(value, again[name]):
+            logger.warning(
+                "%r of item 0 changes each time that it is read; what is random in it is frozen "
+                "now. For images that change from epoch to epoch, encode them with an Augmentation",
+                name,
+            )
+            return
 
 
 def _collate(

@@ -145,6 +145,11 @@ def _split_of(name: str) -> str | None:
 
 def _load(source: str, config_name: str | None, image_column: str | None) -> Mapping[str, Dataset]:
     path = Path(source).expanduser()
+    if config_name is not None and path.exists():
+        raise DataError(
+            f"a configuration is for data sets on the Hub, but {source!r} is a local path, got "
+            f"config_name={config_name!r}; leave it out"
+        )
     if path.is_file():
         return _from_files(path.parent, [path], image_column)
     if not path.is_dir():

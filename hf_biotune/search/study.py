@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import datasets
 from optuna.storages import BaseStorage
 from torch import nn
+from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec
 from ..exceptions import ConfigError
 from .data import EncodedSplit
+from .encode import encode_for
 from .leadership import leading, told_to
 from .listener import SearchListener
 from .metrics import resolve_metric
@@ -32,8 +35,8 @@ STUDY_NAME = "hf_biotune"
 
 def biotune_search(
     model_init: Callable[[], nn.Module],
-    train_dataset: EncodedSplit,
-    eval_dataset: EncodedSplit,
+    train_dataset: EncodedSplit | Dataset[Any] | datasets.Dataset,
+    eval_dataset: EncodedSplit | Dataset[Any] | datasets.Dataset,
     args: TrainingArguments | None = None,
     search: SearchConfig | None = None,
     *,
@@ -48,7 +51,8 @@ def biotune_search(
 
     Args:
         model_init: makes the pre-trained model, as for `Trainer`; its head may be new and random.
-        train_dataset: samples to train on; see [`encode_images`] and [`encode_dataset`].
+        train_dataset: samples to train on: what `Trainer` would be given, if all items have the
+            same shape (see [`encode_dataset`]), or of [`encode_splits`], which keeps images small.
         eval_dataset: samples that individuals are scored on. Keep your test set away from here.
         args: of each training: learning rate, epochs, batch size, schedule. What `report_to` names
             gets the metrics of generations; see [`Trackers`]. With `output_dir` the
@@ -77,6 +81,7 @@ def biotune_search(
         The winner and everything that was tried.
 
     Raises:
+        DataError: a data set is not one of labelled items of the same shape.
         ConfigError: settings that can't be used together, or a storage that can't be opened, or
             not by several workers.
         StorageError: the storage fails in mid-search.
@@ -93,8 +98,7 @@ def biotune_search(
     _check_is_alone(team, workers, backend)
     work = Work(
         model_init,
-        train_dataset,
-        eval_dataset,
+        *encode_for(model_init, train_dataset, eval_dataset),
         args,
         with_shared_memory(search, workers * team.size),
         blocks,

@@ -150,6 +150,7 @@ def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
         (["--text-column", "text"], "--text-column has no meaning for"),
         (["--max-length", "32"], "which is for image classification; leave it out"),
         (["--dataset", "./no/such/data"], "no data set at './no/such/data'"),
+        (["--dataset-config", "plain"], "a configuration is for data sets on the Hub"),
         (["--label-column", "species"], "species"),
         (["--blocks", "classifier,layer9"], "no module or parameter matches 'layer9'"),
         (["--budget", "soon"], "budget must be a number of trainings, a time or"),

@@ -180,6 +180,19 @@ def test_a_torch_data_set_is_read_once_in_order():
     assert torch.equal(split[5]["pixel_values"], items[5]["pixel_values"])
 
 
+def test_augmentation_that_would_be_frozen_in_is_told(caplog):
+    class Jittered(Items):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return {**item, "pixel_values": item["pixel_values"] + torch.rand(1)}
+
+    items = [{"pixel_values": torch.zeros(3, 2, 2), "labels": i % 2} for i in range(4)]
+    encode_dataset(Items(items))
+    assert not caplog.records
+    encode_dataset(Jittered(items))
+    assert "'pixel_values' of item 0 changes each time that it is read" in caplog.text
+
+
 @pytest.mark.parametrize("key", ["labels", "label", "label_ids"])
 def test_labels_may_have_any_of_three_names(key):
     items = [{"x": np.arange(3), key: torch.tensor(1)}, {"x": np.arange(3), key: torch.tensor(0)}]

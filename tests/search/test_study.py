@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import optuna
 import pytest
+import torch
+from datasets import Dataset
 from small import digits_split, small_resnet
 
 from hf_biotune import BioTuneConfig, SearchConfig, biotune_search
 from hf_biotune.evolution import plan_of
 from hf_biotune.exceptions import ConfigError, DataError, PartitionError, StudyMismatchError
-from hf_biotune.search import SearchListener, default_training_arguments
+from hf_biotune.search import SearchListener, default_training_arguments, encode_dataset
 from hf_biotune.search.finalists import confirmations
 from hf_biotune.search.fitness import FitnessEvaluator
 from hf_biotune.search.history import fitness_of, spent_trainings, was_trained
@@ -73,6 +75,24 @@ def table(result):
     renumbered = {number: position for position, number in enumerate(frame.trial)}
     frame["parents"] = [[renumbered[p] for p in parents] for parents in frame.parents]
     return frame.drop(columns=["trial", "seconds"]).reset_index(drop=True)
+
+
+def test_what_trainer_takes_is_taken(digits_train, digits_validation):
+    """A `datasets` data set, with a column that the model does not know."""
+
+    def as_dataset(split):
+        pixels = split.batch(torch.arange(len(split)))["pixel_values"]
+        columns = {"pixel_values": pixels.numpy(), "label": split.labels.numpy()}
+        return Dataset.from_dict({**columns, "id": range(len(split))}).with_format("torch")
+
+    config = replace(SEARCH, generations=0, n_finalists=0)
+    given = [as_dataset(digits_train), as_dataset(digits_validation)]
+    result = biotune_search(small_resnet, *given, arguments(), config, storage="memory")
+    ready = [encode_dataset(each, columns=["pixel_values"]) for each in given]
+    expected = biotune_search(small_resnet, *ready, arguments(), config, storage="memory")
+    assert table(result).equals(table(expected))
+    with pytest.raises(DataError, match="items must be dicts of inputs and 'labels'"):
+        biotune_search(small_resnet, "my-images", given[1], arguments(), storage="memory")
 
 
 def test_a_search_finds_the_best_of_what_it_tried(search):
