@@ -45,6 +45,8 @@ def section(comparisons: list[Standings], plot: str) -> str:
         "interval leaves out 0.",
         *(part for name in own_of(comparisons) for part in stand_of(name, comparisons)),
         "### Scores and costs",
+        "Peak memory on a CPU is that of the whole process, with libraries, data and caches; LoRA "
+        "works on a copy of the model, and ensembles hold all their members.",
         *(f"#### {each.name}\n\n{scores(each)}" for each in comparisons),
     ]
     return "\n\n".join(parts)
