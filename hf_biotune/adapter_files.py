@@ -179,7 +179,7 @@ class AdapterFiles(PeftModel):  # type: ignore[misc]
             return push_directory(
                 directory,
                 repo_id,
-                files=("*",),
+                files=("*", "*/*"),
                 commit_message=commit_message,
                 commit_description=commit_description,
                 private=private,

@@ -96,11 +96,10 @@ def _looks_fresh(layer: nn.Module) -> bool:
     fresh, which costs a warning and some bytes; the reverse would lose weights.
     """
     weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-    if not isinstance(weight, torch.Tensor) or not isinstance(bias, torch.Tensor):
+    if not isinstance(weight, torch.Tensor) or weight.ndim < 2 or weight.is_meta:
         return False
-    if weight.ndim < 2 or weight.is_meta:
-        return False
-    if not bool(bias.any()):
+    # Without a bias nothing tells.
+    if not isinstance(bias, torch.Tensor) or not bool(bias.any()):
         return True
     bound = weight[0].numel() ** -0.5
     # Half precision rounds some up; an even spread has a deviation of b / sqrt(3).

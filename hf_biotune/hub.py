@@ -5,6 +5,7 @@ Whatever goes wrong is a [`CheckpointError`]; local files stay as they are, and 
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,16 +29,19 @@ from .exceptions import CheckpointError
 from .untrusted import shown
 
 CARD_NAME = "README.md"
+FIGURES = ("blocks", "importances", "evolution", "individuals", "comparison", "pareto")
+"""The figures of a report, each a PNG file."""
 RUN_FILES = (
     CARD_NAME,
     "report.html",
     "report.json",
-    "*.png",
+    *(f"{name}.png" for name in FIGURES),
     "best_config.json",
     "history.csv",
     "comparison.json",
     "adapter/*",
     "ensemble/*",
+    "ensemble/*/*",
 )
 """What a search writes and may be shown to the world; nothing else in its directory is."""
 
@@ -94,8 +98,8 @@ def push_directory(
     Args:
         directory: the output directory of the search.
         repo_id: `"user/name"`; the repository is made if needed.
-        files: patterns of the files to upload. Default: those that a search writes, so that what
-            else lies in the directory stays private.
+        files: patterns of the files to upload, as of `Path.glob`. Default: those that a search
+            writes, so that what else lies in the directory stays private.
         commit_message, commit_description: of the commit.
         private: whether a new repository is private. Default: the owner's setting.
         token: to use instead of the one of `hf auth login`.
@@ -115,7 +119,14 @@ def push_directory(
         ```
     """
     directory = Path(directory)
-    if not any(path.is_file() for pattern in files for path in directory.glob(pattern)):
+    # The Hub's own patterns would let `*` stand for `/` as well.
+    chosen = [
+        path.relative_to(directory).as_posix()
+        for pattern in files
+        for path in sorted(directory.glob(pattern))
+        if path.is_file()
+    ]
+    if not chosen:
         raise CheckpointError(
             f"{str(directory)!r} holds none of {', '.join(files)}, so there is nothing to upload; "
             f"give the output directory of a search"
@@ -125,7 +136,7 @@ def push_directory(
         commit = upload_folder(
             repo_id=repo_id,
             folder_path=directory,
-            allow_patterns=list(files),
+            allow_patterns=[glob.escape(name) for name in chosen],
             commit_message=commit_message,
             commit_description=commit_description,
             token=token,

@@ -14,8 +14,8 @@ from .exceptions import ConfigError
 from .model import BioTuneModel
 from .penalties import L2SP, Pull, step_hook
 
-# What DDP, torch.compile and FSDP put into parameter names.
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+# What torch.compile and FSDP put into the names of what they wrap; DDP is outside of our model.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module")
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.modules.batchnorm._NormBase)
 # Tensors of two and more dimensions that are positions or tokens, not weights of a linear map.
 _NO_DECAY_NAMES = (
@@ -114,7 +114,7 @@ def parameter_groups(
                     "block": block.name,
                     "lr_multiplier": multiplier,
                 }
-    exempt = no_decay_names(wrapped.get_base_model())
+    exempt = {_without_wrappers(name) for name in no_decay_names(wrapped.get_base_model())}
     for name, parameter in _base_parameters(wrapped):
         if parameter.requires_grad:
             key = blocks.block_of_parameter(name), name not in exempt
@@ -125,9 +125,11 @@ def parameter_groups(
 def _base_parameters(model: BioTuneModel) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters by their names in the base model, whatever wraps it or parts of it."""
     for name, parameter in model.named_parameters():
-        for prefix in _WRAPPER_PREFIXES:
-            name = name.replace(prefix, "")
-        yield name.removeprefix(KEY_PREFIX), parameter
+        yield _without_wrappers(name).removeprefix(KEY_PREFIX), parameter
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def add_penalty(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:

@@ -116,11 +116,14 @@ def step_hook(pulls: Iterable[Pull]) -> StepHook:
     ]
 
     @torch.no_grad()
-    def add_gradients(*_: Any) -> None:
+    def add_gradients(optimizer: Any, *_: Any) -> None:
+        # A fused optimizer divides the gradients by the scale of a GradScaler only in its step.
+        scale = getattr(optimizer, "grad_scale", None)
+        factor = 1.0 if scale is None else float(scale)
         for parameter, target, strength, norm in pulls:
             if parameter.grad is not None:
                 away = parameter if target is None else parameter - target
-                parameter.grad.add_(away if norm == 2 else away.sign(), alpha=strength)
+                parameter.grad.add_(away if norm == 2 else away.sign(), alpha=strength * factor)
 
     return add_gradients
 

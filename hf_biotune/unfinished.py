@@ -14,8 +14,7 @@ from .report import ReportData
 from .report.plots.pareto import shown_rows
 from .search import resolve_metric
 from .search.history import history_of
-from .search.storages import open_storage
-from .search.study import STUDY_NAME
+from .search.storages import STUDY_NAME, open_storage
 
 
 def unfinished_report_data(

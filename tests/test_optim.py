@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from wrapped import bert, quiet_wrap, resnet, sequential, timm_resnet, train, vit
 
-from hf_biotune import BioTuneConfig, parameter_groups
+from hf_biotune import BioTuneConfig, get_biotune_model, parameter_groups, partition
 from hf_biotune.exceptions import ConfigError
 from hf_biotune.optim import ArgumentsHolder, find_biotune_model, no_decay_names
 
@@ -142,3 +142,14 @@ def test_a_model_that_is_not_wrapped_is_refused():
 def test_the_factory_without_its_callback_says_what_is_missing():
     with pytest.raises(ConfigError, match="its callbacks included"):
         ArgumentsHolder().get()
+
+
+@pytest.mark.parametrize("name", ["legacy_seresnet18", "efficientvit_b0"])
+def test_modules_that_are_called_module_keep_their_names(name):
+    model = timm.create_model(name, num_classes=3)
+    blocks = partition(model).names
+    multipliers = dict.fromkeys(blocks, 1.0) | {blocks[0]: 0.1}
+    wrapped = get_biotune_model(model, BioTuneConfig(lr_multipliers=multipliers))
+    groups = parameter_groups(wrapped, lr=1.0)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    assert {group["lr"] for group in groups if group["block"] == blocks[0]} == {0.1}

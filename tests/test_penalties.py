@@ -176,3 +176,23 @@ def test_a_penalty_survives_json():
     assert L2SP.from_dict(penalty.to_dict()) == penalty
     assert penalty.strength_of("head") == 0.01
     assert penalty.strength_of("stem") == 0.1
+
+
+def test_a_fused_optimizer_that_unscales_by_itself_is_pulled_as_much():
+    """As a GradScaler leaves gradients scaled for it, and tells it by how much."""
+    moved = []
+    for scale in (None, 1024.0):
+        model = two_layers({"strength": 0.5})
+        parameters = list(model.parameters())
+        optimizer = torch.optim.SGD(parameter_groups(model, lr=0.1), fused=True)
+        add_penalty(optimizer, model)
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+            parameter.data += 1.0
+        if scale is not None:
+            optimizer.grad_scale, optimizer.found_inf = torch.tensor(scale), torch.tensor(0.0)
+        before = parameters[0].detach().clone()
+        optimizer.step()
+        moved.append(parameters[0].detach() - before)
+    torch.testing.assert_close(moved[0], moved[1])
+    assert bool(moved[0].abs().min() > 0)

@@ -162,7 +162,7 @@ def train(
     adapter_config: Annotated[
         Path, typer.Option(help="best_config.json of a search.", show_default=False)
     ],
-    output_dir: options.OutputDir = Path("biotune"),
+    output_dir: options.OutputDir = Path("trained"),
     learning_rate: options.LearningRate = 1e-3,
     epochs: options.Epochs = 15,
     batch_size: options.BatchSize = 32,

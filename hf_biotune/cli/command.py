@@ -47,10 +47,16 @@ def _take_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def _names(command: Any) -> list[str]:
-    """The parameters that a file may hold."""
+def _names(command: Any) -> dict[str, bool]:
+    """The parameters that a file may hold, and whether each can be given several times."""
     left_out = {*_OUTPUT, *_CONFIG, "help"}
-    return [param.name for param in command.params if param.name not in left_out]
+    return {
+        param.name: bool(param.multiple or param.nargs != 1)
+        if hasattr(param, "multiple")
+        else param.nargs != 1
+        for param in command.params
+        if param.name not in left_out
+    }
 
 
 _OUTPUT = {

@@ -39,7 +39,9 @@ Dataset = Annotated[
 ]
 DatasetConfig = Annotated[
     str | None,
-    typer.Option(help="Configuration of a Hub data set that has several.", rich_help_panel=_DATA),
+    typer.Option(
+        help="Of a Hub data set with several configurations. Default: none.", rich_help_panel=_DATA
+    ),
 ]
 OutputDir = Annotated[Path, typer.Option(help="Everything is written there; a search resumes.")]
 ImageColumn = Annotated[
@@ -190,7 +192,7 @@ Backend = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of evolution and data splits.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of evolution and data splits.")]
 RetrainOption = Annotated[
     Retrain,
     typer.Option(

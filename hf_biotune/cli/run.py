@@ -38,8 +38,10 @@ from hf_biotune.search.models import (
     text_classifier,
 )
 from hf_biotune.search.sources import load_dataset_splits
+from hf_biotune.search.study import check_learning_rate
 from hf_biotune.search.team import check_is_no_team
 from hf_biotune.search.texts import encode_text_splits
+from hf_biotune.search.tracking import check_trackers
 
 from .options import Preset
 from .output import output
@@ -79,6 +81,8 @@ class Run:
             logging.set_verbosity_error()
             optuna.logging.set_verbosity(optuna.logging.WARNING)
         search = _search_config(options)
+        check_learning_rate(options["learning_rate"])
+        check_trackers(options.get("report_to", "none"))
         task = task_of(options["model"])
         splits = load_dataset_splits(
             options["dataset"],

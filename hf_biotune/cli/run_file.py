@@ -15,13 +15,13 @@ RUN_FILE = "run.yaml"
 
 
 def read_run_file(
-    path: Path, known: Collection[str], command: str, others: Mapping[str, Collection[str]]
+    path: Path, known: Mapping[str, bool], command: str, others: Mapping[str, Collection[str]]
 ) -> dict[str, Any]:
     """Options from a file, by name.
 
     Args:
         path: a YAML file of `option: value` lines; `-` and `_` in names are the same.
-        known: the options that the command has.
+        known: the options that the command has, and whether each can be given several times.
         command: its name.
         others: the options of the other commands.
 
@@ -32,7 +32,7 @@ def read_run_file(
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _loader_of_texts())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {str(path)!r} can't be read: {error}") from error
     except yaml.YAMLError as error:
@@ -52,8 +52,22 @@ def read_run_file(
                 f"--config {str(path)!r}: {_unknown(str(key), known, command, others)}"
             )
         if value is not None:
-            options[name] = _as_typed(str(key), value, path)
+            options[name] = _as_typed(str(key), value, path, known[name])
     return options
+
+
+def _loader_of_texts() -> type[Any]:
+    """YAML whose values are what was typed: `yes` may be a column, `1.10` a configuration."""
+    import yaml
+
+    class Texts(yaml.SafeLoader):
+        """Knows no numbers and no truth values."""
+
+    Texts.yaml_implicit_resolvers = {
+        first: [each for each in resolvers if each[0] == "tag:yaml.org,2002:null"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    return Texts
 
 
 def write_run_file(directory: Path, options: Mapping[str, Any], command: str) -> Path:
@@ -110,14 +124,12 @@ def _unknown(
     return f"{key!r} is no option of {command}; {hint}"
 
 
-def _as_typed(key: str, value: Any, path: Path) -> Any:
+def _as_typed(key: str, value: Any, path: Path, is_repeatable: bool) -> Any:
     """A value as if it had been typed, so that it is checked like one."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
-        return [str(item) for item in value]
-    if isinstance(value, (str, int, float)):
-        return str(value)
+    if isinstance(value, str):
+        return [value] if is_repeatable else value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value if is_repeatable else ",".join(value)
     raise ConfigError(
         f"--config {str(path)!r}: {key!r} must be a text, a number, true or false, or a list of "
         f"texts, got {type(value).__name__}"

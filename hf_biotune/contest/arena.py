@@ -29,7 +29,7 @@ from ..search.models import (
     text_classifier,
 )
 from ..search.sources import load_dataset_splits
-from ..search.study import default_training_arguments
+from ..search.study import check_learning_rate, default_training_arguments
 from ..search.texts import encode_text_splits
 
 _PARTS = ("train", "validation", "test")
@@ -60,7 +60,7 @@ class Arena:
         n_classes: how many classes the data set must have. Default: any number.
 
     Raises:
-        ConfigError: epochs or batch_size is not at least 1.
+        ConfigError: epochs or batch_size is not at least 1, or learning_rate not greater than 0.
     """
 
     model: str
@@ -82,6 +82,7 @@ class Arena:
     n_classes: int | None = None
 
     def __post_init__(self) -> None:
+        check_learning_rate(self.learning_rate)
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:

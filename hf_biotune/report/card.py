@@ -23,8 +23,9 @@ from ..card import (
     table,
     update_card,
 )
+from ..hub import FIGURES
 from . import numbers, summary, tables
-from .html import FIGURES, NORM_STATISTICS
+from .html import NORM_STATISTICS
 
 if TYPE_CHECKING:
     from .data import ReportData

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..hub import FIGURES
 from . import hotspots, numbers, page, summary, tables
 from .plots import (
     plot_blocks,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 WIDE, NARROW = 8.0, 4.0
 PNG_DPI = 200
-FIGURES = ("blocks", "importances", "evolution", "individuals", "comparison", "pareto")
 NORM_STATISTICS = {
     "train": "updated during training in trained blocks, kept in frozen ones",
     "frozen": "kept as pre-trained in every block",
@@ -206,7 +206,7 @@ def _render(data: ReportData, figures: Mapping[str, _Drawn]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     predictions = data.predictions
     individuals = page.individual_rows(data)
-    position = summary.find_winner(data.history, data.partition.names, data.best_multipliers)
+    position = summary.winner_of(data)
     return environment.get_template("report.html.j2").render(
         data=data,
         metric=numbers.metric_name(data.metric),

@@ -125,10 +125,20 @@ def multipliers_of(history: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     return np.asarray(history.reindex(columns=columns), dtype=float)
 
 
+def winner_of(data: ReportData) -> int | None:
+    """Position of the winner's row in the history, or `None` if no row is."""
+    if data.finalists is not None and data.finalists["winner"].any():
+        number = data.finalists.loc[data.finalists["winner"].astype(bool), "trial"].iloc[0]
+        rows = np.flatnonzero(data.history["trial"].to_numpy() == number)
+        if len(rows):
+            return int(rows[0])
+    return find_winner(data.history, data.partition.names, data.best_multipliers)
+
+
 def find_winner(
     history: pd.DataFrame, names: Sequence[str], multipliers: Mapping[str, float]
 ) -> int | None:
-    """Position of the first row that is the winner, or `None` if no row is."""
+    """Position of the first row that trains what the winner does, or `None` if no row does."""
     wanted = np.array([multipliers.get(name, math.nan) for name in names])
     same = np.isclose(multipliers_of(history, names), wanted, equal_nan=True).all(axis=1)
     # An evaluation that failed says nothing for it: prefer the first one with a score.
@@ -152,10 +162,14 @@ _UNTESTED = "There was no comparison on a test set, so this says nothing about o
 
 
 def _validation_clause(data: ReportData, metric: str) -> str:
-    position = find_winner(data.history, data.partition.names, data.best_multipliers)
+    position = winner_of(data)
     if position is None:
         return ""
     value = float(data.history["score"].iloc[position])
+    if data.finalists is not None and data.finalists["winner"].any():
+        # The mean over its seeds: the score of the first one is that of a lucky individual.
+        won = data.finalists.loc[data.finalists["winner"].astype(bool), "scores"].iloc[0]
+        value = statistics.fmean(won)
     return f"; the search scored it {numbers.score(value)} validation {metric}"
 
 

@@ -213,11 +213,11 @@ def _comparison_row(row: dict[Any, Any]) -> tuple[str, ...]:
     )
 
 
-def _search_cost(seconds: float, trainings: int) -> str:
+def _search_cost(seconds: float, trainings: float) -> str:
     if not trainings and not seconds:
         return numbers.NONE
     noun = "training" if trainings == 1 else "trainings"
-    return f"{numbers.duration(seconds)}, {numbers.count(trainings)} {noun}"
+    return f"{numbers.duration(seconds)}, {trainings:,.1f} {noun}"
 
 
 def _markdown_cell(text: str) -> str:

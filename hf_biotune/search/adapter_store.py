@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from optuna.storages import BaseStorage, InMemoryStorage
 from safetensors import SafetensorError
 from torch import nn
 
@@ -24,7 +26,9 @@ from ..config import BioTuneConfig
 from ..exceptions import BioTuneError, StorageError
 from ..model import BioTuneModel
 from ..untrusted import read_json
+from .storages import STUDY_NAME
 
+ADAPTERS_NAME = "adapters"
 RUN_NAME = "run.json"
 _UNFINISHED = ".unfinished-"
 # Writing takes seconds; what is older was left by a killed process.
@@ -209,3 +213,21 @@ class AdapterDirectory:
             with suppress(OSError):  # its process has just finished with it
                 if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def adapter_store(storage: BaseStorage, output_dir: str, study_name: str) -> AdapterStore:
+    """Weights last as long as the study that they belong to, and each study has its own.
+
+    Args:
+        storage: of the study.
+        output_dir: where a directory `adapters` is made for the study of the default name, and one
+            more for each further study.
+        study_name: of the study.
+    """
+    if isinstance(storage, InMemoryStorage):
+        return AdapterMemory()
+    name = ADAPTERS_NAME
+    if study_name != STUDY_NAME:
+        # Any name may be given to a study, and not every one to a directory.
+        name += f"-{hashlib.sha256(study_name.encode()).hexdigest()[:8]}"
+    return AdapterDirectory(Path(output_dir) / name)

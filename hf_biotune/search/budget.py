@@ -13,7 +13,7 @@ RELATIVE_SECONDS = 0.7
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may spend; one of the three is given.
+    """What a search may spend: one of the three, or no limit.
 
     Args:
         trainings: in units of one full training (all samples, all epochs); early-stopped, halved
@@ -21,11 +21,27 @@ class Budget:
         minutes: of wall time, over all sessions of a resumed search.
         fine_tunings: in multiples of the time that one full fine-tuning takes, which the search
             measures: full fine-tuning is one of its first individuals.
+
+    Raises:
+        ConfigError: several are given, or one is not greater than 0.
     """
 
     trainings: float | None = None
     minutes: float | None = None
     fine_tunings: float | None = None
+
+    def __post_init__(self) -> None:
+        limits = [
+            limit
+            for limit in (self.trainings, self.minutes, self.fine_tunings)
+            if limit is not None
+        ]
+        if len(limits) > 1 or any(not limit > 0 for limit in limits):
+            raise ConfigError(
+                f"a budget is one number of trainings, minutes or fine_tunings greater than 0, got "
+                f"trainings={self.trainings}, minutes={self.minutes}, "
+                f"fine_tunings={self.fine_tunings}"
+            )
 
     @classmethod
     def parse(cls, text: str | int | float | Budget) -> Budget:

@@ -185,7 +185,7 @@ class BudgetReport:
         halved: of these, stopped at the rung.
         reused: of these, scored before.
         generations: after the first that were begun.
-        raced: individuals that were trained with several seeds, as they took the lead.
+        raced: individuals that were trained with further seeds, as they took the lead.
         confirmed: further trainings of the finalists.
         trainings: that were spent, in units of a full training.
         seconds: that the trainings took.
@@ -211,7 +211,10 @@ class BudgetReport:
 
 
 def report_of(
-    plan: BudgetPlan, trials: Sequence[FrozenTrial], confirmations: Sequence[FitnessResult]
+    plan: BudgetPlan,
+    trials: Sequence[FrozenTrial],
+    confirmations: Sequence[FitnessResult],
+    seeds_per_individual: int = 1,
 ) -> BudgetReport:
     """What a search did with its budget.
 
@@ -219,6 +222,7 @@ def report_of(
         plan: of the budget.
         trials: all finished ones.
         confirmations: the trainings of its finalists.
+        seeds_per_individual: that each had without taking the lead.
     """
     results = [fitness_of(trial) for trial in trials if REUSED_KEY not in trial.user_attrs]
     return BudgetReport(
@@ -227,7 +231,7 @@ def report_of(
         halved=sum(fitness.was_halved for fitness in results),
         reused=len(trials) - len(results),
         generations=max((plan_of(trial).generation for trial in trials), default=0),
-        raced=sum(len(fitness.runs) > 1 for fitness in results),
+        raced=sum(len(fitness.runs) > seeds_per_individual for fitness in results),
         confirmed=len(confirmations),
         trainings=spent_trainings(trials) + sum(fitness.trainings for fitness in confirmations),
         seconds=sum(fitness.seconds for fitness in [*results, *confirmations]),

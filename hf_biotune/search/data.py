@@ -69,6 +69,16 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
     draws: torch.Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        for name, values in {**self.inputs, "labels": self.labels}.items():
+            if not torch.is_tensor(values):
+                raise DataError(
+                    f"{name} must be a tensor, got {type(values).__name__}; use torch.as_tensor"
+                )
+        if self.labels.is_floating_point() or self.labels.ndim != 1:
+            raise DataError(
+                f"labels must be the numbers of classes, integers of shape (n,), got "
+                f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
+            )
         if not self.inputs or len(self.labels) == 0:
             raise DataError("a split needs at least one sample, got none; check the data set")
         for name, values in self.inputs.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..exceptions import DataError
@@ -55,3 +56,19 @@ class DataSplits:
         """16 hexadecimal digits that name the content of all splits."""
         splits = [split for split in (self.train, self.validation, self.test) if split is not None]
         return hashlib.sha256("".join(s.fingerprint for s in splits).encode()).hexdigest()[:16]
+
+
+def check_parts(splits: Collection[str]) -> None:
+    """Check that there is something to train on and something to choose by.
+
+    Args:
+        splits: names, or a mapping by name.
+
+    Raises:
+        DataError: `train` or `validation` is missing.
+    """
+    if missing := [name for name in ("train", "validation") if name not in splits]:
+        raise DataError(
+            f"splits must be named train, validation and perhaps test, got {', '.join(splits)}; "
+            f"{' and '.join(missing)} is missing. load_dataset_splits cuts a validation part off"
+        )

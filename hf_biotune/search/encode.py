@@ -19,8 +19,8 @@ from ..classification import takes_names
 from ..exceptions import DataError
 from .augmentation import Augmentation
 from .columns import encode_labels, find_columns, label_names_of
-from .data import EncodedSplit
-from .data_splits import DataSplits
+from .data import EncodedSplit, shortened
+from .data_splits import DataSplits, check_parts
 from .images import decode_image
 from .mapped import fits_memory, mapped_tensor
 from .transforms import ImageTransform, as_transform
@@ -61,6 +61,7 @@ def encode_splits(
         DataError: as [`encode_images`], or a label in `validation` or `test` is not in `train`.
     """
     transform = as_transform(image_processor, image_size)
+    check_parts(splits)
     label_names = label_names_of(
         splits["train"], find_columns(splits["train"], image_column, label_column).label
     )
@@ -252,18 +253,29 @@ def encode_for(
         validation: the same; its classes are those of `train`.
 
     Raises:
-        DataError: as [`encode_dataset`].
+        DataError: as [`encode_dataset`], or their classes differ.
     """
-    if isinstance(train, EncodedSplit) and isinstance(validation, EncodedSplit):
-        return train, validation
-    model = model_init()
-    columns = list(inspect.signature(model.forward).parameters) if takes_names(model) else None
     encoded: list[EncodedSplit] = []
     for dataset in (train, validation):
+        if isinstance(dataset, EncodedSplit):
+            encoded.append(dataset)
+            continue
+        model = model_init()
+        columns = list(inspect.signature(model.forward).parameters) if takes_names(model) else None
         names = encoded[0].label_names if encoded else None
-        is_ready = isinstance(dataset, EncodedSplit)
-        encoded.append(dataset if is_ready else encode_dataset(dataset, names, columns))
+        encoded.append(encode_dataset(dataset, names, columns))
+    _check_classes(*encoded)
     return encoded[0], encoded[1]
+
+
+def _check_classes(train: EncodedSplit, validation: EncodedSplit) -> None:
+    """A number must mean the same class in both; the last ones may be missing in validation."""
+    names, others = train.label_names, validation.label_names
+    if others != names[: len(others)]:
+        raise DataError(
+            f"training and validation samples must number their classes alike, got "
+            f"{shortened(names)} and {shortened(others)}; give both the same label_names"
+        )
 
 
 def _warn_of_augmentation(dataset: Any) -> None:
@@ -294,6 +306,13 @@ def _collate(
                 f"items must be dicts of inputs and 'labels', but item {row} is {found}; wrap the "
                 "data set so that it yields such dicts"
             )
+    inputs = [value for key, value in items[0].items() if key not in _LABEL_KEYS]
+    if all(_shape(value) is None for value in inputs):
+        raise DataError(
+            f"items must hold numbers that a model takes, such as 'pixel_values' or 'input_ids', "
+            f"but item {rows[0]} has {sorted(items[0])}; images and texts are encoded by "
+            f"encode_splits and encode_text_splits, or by a transform of the data set"
+        )
     if columns is not None:
         items = [{k: item[k] for k in item if k in columns or k in _LABEL_KEYS} for item in items]
     for name in items[0]:
@@ -306,11 +325,13 @@ def _collate(
 
 def _shape(value: Any) -> tuple[int, ...] | None:
     """Shape of a tensor, array, number or nested list; `None` for what is not numeric."""
-    if value is None or isinstance(value, (str, bytes)):
-        return None
-    if isinstance(value, Sequence):
+    if isinstance(value, (bool, int, float)):
+        return ()
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return (len(value), *(_shape(value[0]) or ())) if value else (0,)
-    return tuple(getattr(value, "shape", ()))
+    # Images of Pillow, for example, have none.
+    shape = getattr(value, "shape", None)
+    return None if shape is None else tuple(shape)
 
 
 def _check_shapes(

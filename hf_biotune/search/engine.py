@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 from optuna.exceptions import OptunaError, StorageInternalError
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
@@ -22,7 +22,7 @@ from ..blocks import BlockSpec, partition
 from ..evolution import Scheme
 from ..exceptions import BioTuneError, ConfigError, StorageError
 from ..genotype import Genotype
-from .adapter_store import AdapterDirectory, AdapterMemory, AdapterStore
+from .adapter_store import AdapterStore, adapter_store
 from .budget_plan import BudgetPlan, n_finalists_of, plan_budget, population_of, report_of
 from .calibration import choose_execution
 from .data import EncodedSplit
@@ -41,6 +41,7 @@ from .loop import TrialLoop
 from .metrics import resolve_metric
 from .objectives import Objectives
 from .orphans import PROCESS_KEY, fail
+from .out_of_memory import is_out_of_memory
 from .phenotypes import Phenotypes, fitted_to, neutral_genes
 from .prefix_cache import PrefixCache
 from .processes import Processes
@@ -54,7 +55,6 @@ from .stopping import StoppingRule
 from .team import ALONE, Team
 from .weights import BaseModelPool
 
-ADAPTERS_NAME = "adapters"
 SIZES_KEY = "population_size, n_elites, seconds_per_fine_tuning"
 
 
@@ -150,7 +150,9 @@ class SearchEngine:
                 claim(self._study, self._identity)
                 self._choose_execution()
                 self._fit_to_budget()
-            self._kept = self._keep_in(_adapter_store(storage, self._evaluator.args))
+            self._kept = self._keep_in(
+                adapter_store(storage, self._evaluator.args.output_dir, study_name)
+            )
             self._failures = Failures(self._study, self._metric, self._search.max_failed_share)
             yield
         except StorageInternalError as error:
@@ -224,7 +226,13 @@ class SearchEngine:
             Genotype.from_multipliers(full_fine_tuning(self._partition), self._partition)
         )
         seed = self._search.seeds[0]
-        measured = self._evaluator.evaluate(config, [seed], after_epoch=lambda *_: False)
+        try:
+            measured = self._evaluator.evaluate(config, [seed], after_epoch=lambda *_: False)
+        except Exception as error:
+            # Individuals that train less may fit.
+            if is_out_of_memory(error):
+                return None
+            raise
         seconds: float = measured.seconds / measured.epochs * self._evaluator.epochs
         return seconds
 
@@ -239,15 +247,21 @@ class SearchEngine:
             return {}
         evaluator, search = self._evaluator, self._search
 
-        def ratios() -> dict[str, float]:
-            return relative_gradient_norms(
-                evaluator.pool,
-                self._partition,
-                evaluator.train.view(self._folds[0].train),
-                evaluator.args,
-                seed=search.seeds[0],
-                norm_statistics=search.norm_statistics,
-            )
+        def ratios() -> dict[str, float] | None:
+            try:
+                return relative_gradient_norms(
+                    evaluator.pool,
+                    self._partition,
+                    evaluator.train.view(self._folds[0].train),
+                    evaluator.args,
+                    seed=search.seeds[0],
+                    norm_statistics=search.norm_statistics,
+                )
+            except Exception as error:
+                # Individuals that train less may fit.
+                if is_out_of_memory(error):
+                    return None
+                raise
 
         extra = neutral_genes(search, evaluator.args)
         return starts_of(self._study, self._partition, ratios, extra)
@@ -334,7 +348,9 @@ class SearchEngine:
         trial = self._study.get_trials(deepcopy=False)[best.trial]
         genotype = self._phenotypes.genotype_of(trial)
         finished = finished_trials(self._study)
-        report = report_of(self._plan(), finished, confirmations(self._study))
+        report = report_of(
+            self._plan(), finished, confirmations(self._study), self._search.seeds_per_individual
+        )
         return SearchResult(
             best_config=self._phenotypes.config_of(genotype),
             best_genotype=genotype,
@@ -372,10 +388,3 @@ def prefix_cache(
     memory = None if gibibytes is None else int(gibibytes * 2**30)
     directory = Path(args.output_dir) if args.output_dir else None
     return PrefixCache(pool, memory, directory)
-
-
-def _adapter_store(storage: BaseStorage, args: TrainingArguments) -> AdapterStore:
-    """Weights last as long as the study that they belong to."""
-    if isinstance(storage, InMemoryStorage):
-        return AdapterMemory()
-    return AdapterDirectory(Path(args.output_dir) / ADAPTERS_NAME)

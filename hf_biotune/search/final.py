@@ -35,7 +35,7 @@ from .data_splits import DataSplits
 from .execution import Execution
 from .fitness_result import SeedRun
 from .forward import Forward
-from .metrics import Metric
+from .metrics import Metric, resolve_metric
 from .out_of_memory import part_of, with_smaller_batches
 from .stopping import StoppingRule, best_index
 from .task import predict
@@ -75,8 +75,8 @@ class FineTuner:
         model_init: makes the base model; called once per training, under its seed.
         data: samples to train on, to choose the epoch by, and perhaps to test on.
         args: of every training; what concerns saving, evaluating and logging is set here.
-        metric: the score.
-        stopping: when a training ends early.
+        metric: the score, or the name of one; see [`resolve_metric`].
+        stopping: when a training ends early. Default: `StoppingRule()`.
         execution: memory layout and optimizer kernel are taken from it; the precision is that of
             `args`, whatever the search used. Default: as `args` say.
     """
@@ -86,8 +86,8 @@ class FineTuner:
         model_init: Callable[[], nn.Module],
         data: DataSplits,
         args: TrainingArguments,
-        metric: Metric,
-        stopping: StoppingRule,
+        metric: Metric | str,
+        stopping: StoppingRule | None = None,
         execution: Execution | None = None,
     ) -> None:
         check_is_no_team("FineTuner")
@@ -95,8 +95,8 @@ class FineTuner:
         self._data = data
         self._execution = execution or Execution()
         self._args = self._execution.arguments(args)
-        self._metric = metric
-        self._stopping = stopping
+        self._metric = resolve_metric(metric)
+        self._stopping = stopping or StoppingRule()
         self._number = 0
 
     def fit(

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from .contenders import contenders, finalist_trials
 from .failures import Failures
 from .fitness import FitnessEvaluator, RunKeeper
-from .fitness_result import FitnessResult, SeedRun
+from .fitness_result import DIVERGED, FAILED, FitnessResult, SeedRun
 from .history import finished_trials, fitness_of, was_trained
 from .listener import SearchListener
 from .metrics import Metric
@@ -27,6 +27,7 @@ from .search_config import SearchConfig
 FINALIST_PREFIX = "finalist:"
 # What every finalist gets, however little of the budget is left: a second one.
 SURE_SEEDS = 2
+NO_SCORE = (DIVERGED, FAILED)
 
 
 @dataclass(frozen=True)
@@ -170,11 +171,17 @@ class Confirmation:
         """How much seeds matter, from all individuals that were trained with several."""
         numbers = {finalist.trial for finalist in finalists}
         raced = [
-            {run.seed: run.score for run in fitness_of(trial).runs}
+            fitness_of(trial)
             for trial in finished_trials(self._study)
             if self._search.n_folds == 1 and was_trained(trial) and trial.number not in numbers
         ]
-        return seed_noise([*raced, *(finalist.scores for finalist in finalists)])
+        # A training that diverged or failed has the worst score, which says nothing about others.
+        return seed_noise(
+            [
+                {run.seed: run.score for run in fitness.runs if run.stopped not in NO_SCORE}
+                for fitness in (*raced, *(finalist.fitness for finalist in finalists))
+            ]
+        )
 
     def _result(self, trial: FrozenTrial, seed: int) -> FitnessResult:
         key = self._key(trial, seed)
@@ -231,7 +238,10 @@ def _judged(finalists: Sequence[Finalist], confirmation: Confirmation) -> list[F
         replace(
             finalist,
             in_contention=finalist.in_contention
-            and is_in_contention(finalist.scores, leader.scores, noise, confirmation.metric),
+            and (
+                finalist.trial == leader.trial
+                or is_in_contention(finalist.scores, leader.scores, noise, confirmation.metric)
+            ),
         )
         for finalist in finalists
     ]

@@ -6,6 +6,7 @@ the parameter groups and the training arguments, and a test holds that they give
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ from .task import evaluating, predict
 from .team import ALONE, Team
 from .training import Live, Training, training_of
 from .weights import BaseModelPool
+
+logger = logging.getLogger(__name__)
 
 EpochHook = Callable[[int, Sequence[EpochRecord]], bool]
 
@@ -86,6 +89,7 @@ class FitnessEvaluator:
         self.cache = cache
         self.team = team
         self.epochs = math.ceil(args.num_train_epochs)
+        self._has_told_of_nan = False
 
     def evaluate(
         self,
@@ -332,9 +336,23 @@ class FitnessEvaluator:
         return EpochRecord(
             train_loss=train_loss,
             validation_loss=float(loss_of(logits, validation.labels)) if finite else math.inf,
-            score=self.metric.compute(logits, validation.labels) if finite else self.metric.worst,
+            score=self._score(logits, validation.labels) if finite else self.metric.worst,
             learning_rate=rate,
         )
+
+    def _score(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
+        """The metric; its worst score where it is not a number, such as a precision of 0 / 0."""
+        score = self.metric.compute(logits, labels)
+        if not math.isnan(score):
+            return score
+        if not self._has_told_of_nan:
+            logger.warning(
+                "%s is not a number for some predictions; it counts as %s there",
+                self.metric.name,
+                self.metric.worst,
+            )
+        self._has_told_of_nan = True
+        return self.metric.worst
 
 
 def accelerator_for(args: TrainingArguments) -> Accelerator:

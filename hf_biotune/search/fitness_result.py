@@ -80,10 +80,11 @@ class FitnessResult:
 
     @property
     def score_std(self) -> float:
-        """Sample standard deviation over seeds; NaN for a single one."""
-        if len(self.runs) < 2:
+        """Sample standard deviation over seeds; NaN for a single one, or if a score is infinite."""
+        scores = [run.score for run in self.runs]
+        if len(scores) < 2 or not all(map(math.isfinite, scores)):
             return math.nan
-        return statistics.stdev(run.score for run in self.runs)
+        return statistics.stdev(scores)
 
     @property
     def seconds(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import optuna
@@ -42,6 +43,8 @@ _ARGUMENTS = (
     "bf16",
     "fp16",
 )
+# Named only if they are not what transformers presets: older studies don't know them.
+_SELDOM_CHANGED = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim_args", "lr_scheduler_kwargs")
 
 
 def fingerprint_of_model(model: nn.Module) -> str:
@@ -82,10 +85,26 @@ def identity_of(
         "training data": train.fingerprint,
         "validation data": validation.fingerprint,
         **{name: _plain(getattr(args, name)) for name in _ARGUMENTS},
+        **_changed(args),
         **{name: _plain(value) for name, value in chosen.items()},
         # Studies of one process are older than this.
         **({"processes of one training": team_size} if team_size > 1 else {}),
     }
+
+
+def _changed(args: TrainingArguments) -> dict[str, Any]:
+    presets = {field.name: _preset(field) for field in fields(args)}
+    values = {name: getattr(args, name) for name in _SELDOM_CHANGED}
+    return {
+        name: _plain(value)
+        for name, value in values.items()
+        # An empty dict is as good as none.
+        if value != presets[name] and (value or presets[name])
+    }
+
+
+def _preset(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def claim(study: optuna.Study, identity: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,6 @@ from torch.nn.functional import cross_entropy
 
 from ..exceptions import ConfigError
 
-WORST = {True: 0.0, False: float("inf")}
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -24,20 +23,24 @@ class Metric:
         name: such as `macro_accuracy`.
         greater_is_better: whether the score is maximised.
         compute: `(logits (n, classes), labels (n,)) -> score`.
+        lowest: the lowest score there is, if it is maximised. Default: minus infinity.
     """
 
     name: str
     greater_is_better: bool
     compute: Callable[[torch.Tensor, torch.Tensor], float]
+    lowest: float = -math.inf
 
     def is_better(self, score: float, other: float) -> bool:
-        """Whether `score` beats `other`; a tie does not."""
+        """Whether `score` beats `other`; a tie does not, and any number beats NaN."""
+        if math.isnan(other):
+            return not math.isnan(score)
         return score > other if self.greater_is_better else score < other
 
     @property
     def worst(self) -> float:
-        """What a run that diverged gets: 0 for scores to maximise, infinity for losses."""
-        return WORST[self.greater_is_better]
+        """What a run that diverged gets: the lowest score, or infinity for losses."""
+        return self.lowest if self.greater_is_better else math.inf
 
 
 def _predicted(logits: torch.Tensor, labels: torch.Tensor) -> tuple[Any, Any]:
@@ -68,9 +71,9 @@ def _loss(logits: torch.Tensor, labels: torch.Tensor) -> float:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("macro_accuracy", True, _macro_accuracy),
-        Metric("accuracy", True, _accuracy),
-        Metric("f1", True, _f1),
+        Metric("macro_accuracy", True, _macro_accuracy, lowest=0.0),
+        Metric("accuracy", True, _accuracy, lowest=0.0),
+        Metric("f1", True, _f1, lowest=0.0),
         Metric("loss", False, _loss),
     )
 }

@@ -126,7 +126,8 @@ class Scorer:
                 self._listener.on_epoch_end(seed, curve, self._evaluator.epochs)
             if seed == first:
                 report_score(trial, curve[-1].score, len(curve))
-            if not self._search.halving or seed != first or len(curve) != rung:
+            is_last = rung >= self._evaluator.epochs  # there is nothing left to save
+            if not self._search.halving or seed != first or len(curve) != rung or is_last:
                 return True
             seconds = (time.perf_counter() - started) / len(curve)
             own = self._costs(config.lr_multipliers, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -144,10 +145,14 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.budget is not None:
             object.__setattr__(self, "budget", Budget.parse(self.budget))
-        elif self.generations is None:
+        if self.parsed_budget == Budget() and self.generations is None:
             raise ConfigError("a search needs an end: give budget or generations")
+        if not isinstance(self.seeds, Iterable):
+            raise ConfigError(f"seeds must be integers such as (1, 2, 3), got {self.seeds!r}")
         object.__setattr__(self, "seeds", tuple(self.seeds))
-        object.__setattr__(self, "always_train", tuple(self.always_train))
+        always: Any = self.always_train
+        always = (always,) if isinstance(always, str) else tuple(always)
+        object.__setattr__(self, "always_train", always)
         object.__setattr__(self, "extra_genes", checked_extra_genes(self.extra_genes))
         objectives, metric = checked_objectives(self.objectives, self.metric, DEFAULT_METRIC)
         object.__setattr__(self, "objectives", objectives)
@@ -161,6 +166,7 @@ class SearchConfig:
         if self.n_elites is not None:
             _at_least("n_elites", self.n_elites, 1)
         if self.population_size is not None:
+            _at_least("population_size", self.population_size, 1)
             fewest = (self.n_elites or 1) + 2
             if self.population_size < fewest:
                 raise ConfigError(
@@ -205,6 +211,8 @@ class SearchConfig:
                 f"prefix_cache_memory must be at least 0 GiB, got {self.prefix_cache_memory!r}; "
                 f"prefix_cache=False turns the cache off"
             )
+        for seed in self.seeds:
+            _at_least("each of seeds", seed, 0)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds must be distinct and at least one, got {self.seeds}")
         if not 1 <= self.seeds_per_individual <= len(self.seeds):

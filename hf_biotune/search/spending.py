@@ -94,18 +94,25 @@ class Spending:
         return limit is None or self._seconds_of(trials) + confirmed < limit
 
     def seconds_per_fine_tuning(self, trials: Sequence[FrozenTrial]) -> float | None:
-        """What a full fine-tuning takes, all epochs; `None` as long as none is finished.
+        """What a full fine-tuning takes, all epochs; `None` as long as it isn't known.
+
+        It is that of the first individual that is one. If the first generation had none that could
+        be trained, the slowest epoch of any individual stands for it.
 
         Args:
             trials: all finished ones, oldest first.
         """
+        slowest = 0.0
         for trial in trials:
             rates = trial.user_attrs[MULTIPLIERS_KEY].values()
+            run = fitness_of(trial).runs[0]
+            if not run.epochs:
+                continue
+            seconds = run.seconds / run.epochs * self._epochs
             if len(rates) == self._n_blocks and set(rates) == {1.0}:
-                run = fitness_of(trial).runs[0]
-                if run.epochs:
-                    return run.seconds / run.epochs * self._epochs
-        return None
+                return seconds
+            slowest = max(slowest, seconds)
+        return slowest if slowest and len(trials) >= self._scheme.n_slots(0) else None
 
     def _seconds(self, trials: Sequence[FrozenTrial]) -> float | None:
         """The budget, if it is one of time."""

@@ -101,7 +101,7 @@ def starting_points(
 def starts_of(
     study: optuna.Study,
     partition: Partition,
-    ratios: Callable[[], Mapping[str, float]],
+    ratios: Callable[[], Mapping[str, float] | None],
     extra: Mapping[str, float] | None = None,
 ) -> dict[str, Genotype]:
     """The starting points of a study, found once and kept in it.
@@ -112,7 +112,8 @@ def starts_of(
     Args:
         study: of a search.
         partition: the model's blocks.
-        ratios: measures what [`gradient_informed`] takes; called if the study has no starts yet.
+        ratios: measures what [`gradient_informed`] takes, `None` if that is not possible; called if
+            the study has no starts yet.
         extra: the extra genes of all of them. Default: none.
     """
     if STARTS_KEY not in study.user_attrs:

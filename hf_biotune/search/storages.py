@@ -27,6 +27,7 @@ from ..passwords import with_hidden_password
 from .journal import JournalFile
 
 JOURNAL_NAME = "study.journal"
+STUDY_NAME = "hf_biotune"
 # Seconds to wait for a server. `?connect_timeout=60` in a URL overrules it.
 CONNECTION_TIMEOUT = 10.0
 # Seconds to wait until another worker has written to an SQLite file.
@@ -79,6 +80,11 @@ def open_storage(
         return _open_journal(Path(output_dir) / JOURNAL_NAME, f"output_dir {str(output_dir)!r}")
     if storage == "memory":
         return InMemoryStorage()
+    if not isinstance(storage, str):
+        raise ConfigError(
+            f"storage must be one of {', '.join(FORMS)}, or a storage of Optuna, got "
+            f"{type(storage).__name__}; a journal file is given as 'journal:///path'"
+        )
     scheme = storage.partition("://")[0].partition("+")[0]
     if "://" not in storage or scheme not in _OPENERS:
         raise ConfigError(

@@ -25,12 +25,10 @@ from .metrics import resolve_metric
 from .ray_workers import PROCESSES, RAY, RayWorkers, check_backend
 from .result import SearchResult
 from .search_config import SearchConfig
-from .storages import open_storage
+from .storages import STUDY_NAME, open_storage
 from .team import Team
 from .tracking import tracked
 from .workers import Work, Workers, check_workers, with_shared_memory
-
-STUDY_NAME = "hf_biotune"
 
 
 def biotune_search(
@@ -82,12 +80,13 @@ def biotune_search(
 
     Raises:
         DataError: a data set is not one of labelled items of the same shape.
-        ConfigError: settings that can't be used together, or a storage that can't be opened, or
-            not by several workers.
+        ConfigError: an argument of another type, settings that can't be used together, or a
+            storage that can't be opened, or not by several workers.
         StorageError: the storage fails in mid-search.
         TrainingError: more trainings fail than `SearchConfig.max_failed_share` allows.
         StudyMismatchError: the storage holds the study of another model, data set or search.
     """
+    _check_types(model_init, args, search)
     if args is None:
         args = default_training_arguments()
         storage = storage or "memory"
@@ -120,6 +119,27 @@ def biotune_search(
     return told_to(team, result)
 
 
+def _check_types(model_init: Any, args: Any, search: Any) -> None:
+    """What is easily mixed up, before anything is done."""
+    if isinstance(model_init, nn.Module) or not callable(model_init):
+        raise ConfigError(
+            f"model_init must be a function that makes the pre-trained model anew at each call, as "
+            f"for Trainer, got {type(model_init).__name__}; define one that returns, for example, "
+            f"AutoModelForImageClassification.from_pretrained(...)"
+        )
+    if args is not None and not isinstance(args, TrainingArguments):
+        raise ConfigError(
+            f"args must be TrainingArguments, got {type(args).__name__}; give search=... by name"
+        )
+    if search is not None and not isinstance(search, SearchConfig):
+        raise ConfigError(f"search must be a SearchConfig, got {type(search).__name__}")
+    if args is not None and args.max_steps > 0:
+        raise ConfigError(
+            f"max_steps={args.max_steps} has no meaning for a search, whose trainings are compared "
+            f"epoch by epoch; give num_train_epochs"
+        )
+
+
 def _check_is_alone(team: Team, workers: int, backend: str) -> None:
     """A search whose trainings are distributed is not distributed itself."""
     if team.size > 1 and (workers > 1 or backend != PROCESSES):
@@ -140,8 +160,12 @@ def default_training_arguments(
         output_dir: see `TrainingArguments`.
         overrides: any argument of `TrainingArguments`.
 
+    Raises:
+        ConfigError: `learning_rate` is not greater than 0.
+
     Source: arXiv 2508.15367 (optimizer, rate, schedule); epochs and batch for small data sets.
     """
+    check_learning_rate(overrides.get("learning_rate", 1e-3))
     defaults: dict[str, Any] = {
         "learning_rate": 1e-3,
         "lr_scheduler_type": "cosine",
@@ -152,3 +176,16 @@ def default_training_arguments(
         "dataloader_pin_memory": False,
     }
     return TrainingArguments(output_dir=output_dir, **{**defaults, **overrides})
+
+
+def check_learning_rate(learning_rate: float) -> None:
+    """Check a base rate, before anything is loaded.
+
+    Args:
+        learning_rate: greater than 0 and finite.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not 0.0 < learning_rate < float("inf"):
+        raise ConfigError(f"learning_rate must be greater than 0, got {learning_rate}")

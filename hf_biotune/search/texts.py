@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict
 from ..exceptions import ConfigError, DataError
 from .columns import encode_labels, find_label_column, find_text_column, label_names_of
 from .data import EncodedSplit
-from .data_splits import DataSplits
+from .data_splits import DataSplits, check_parts
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def encode_text_splits(
     Raises:
         DataError: as [`encode_texts`], or a label in `validation` or `test` is not in `train`.
     """
+    check_parts(splits)
     label_names = label_names_of(splits["train"], find_label_column(splits["train"], label_column))
     encoded = {
         split: _encode(

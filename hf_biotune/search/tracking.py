@@ -11,6 +11,7 @@ from typing import Any
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..exceptions import ConfigError
 from .listener import SearchListener, TrialReport
@@ -90,6 +91,20 @@ class Trackers(SearchListener):
         for tracker in self._trackers:
             named = {f"search/{name}": value for name, value in values.items()}
             tracker.log(named, step=newest.generation)
+
+
+def check_trackers(report_to: str) -> None:
+    """Check the name of a tracker, before anything is done.
+
+    Args:
+        report_to: of `TrainingArguments`.
+
+    Raises:
+        ConfigError: neither Accelerate nor `Trainer` knows it.
+    """
+    known = sorted({*LOGGER_TYPE_TO_CLASS, *INTEGRATION_TO_CALLBACK})
+    if report_to not in ("none", "all", *known):
+        raise ConfigError(f"report_to must be none or one of {', '.join(known)}, got {report_to!r}")
 
 
 def tracked(

@@ -48,6 +48,11 @@ class BaseModelPool:
     def _differences(self, seed: int) -> dict[str, torch.Tensor]:
         if seed not in self._of_seed:
             fresh = self._initialise(seed)
+            if fresh is self.model:
+                raise ConfigError(
+                    "model_init must make the model anew at each call, got the same one twice; "
+                    "load it inside of the function"
+                )
             tensors = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
             if tensors.keys() != self._base.keys():
                 raise ConfigError("model_init must return the same architecture at every call")

@@ -161,6 +161,8 @@ def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
         (["--sampler", "annealing"], "sampler must be one of biotune, random, tpe, cmaes, gp"),
         (["--metric", "auc"], "metric must be one of macro_accuracy, accuracy, f1, loss"),
         (["--train-fraction", "0"], "train_fraction"),
+        (["--learning-rate", "0"], "learning_rate must be greater than 0, got 0.0"),
+        (["--report-to", "foo"], "report_to must be none or one of"),
         (["--norm-statistics", "moving"], "norm_statistics must be one of 'auto', 'train'"),
     ],
 )

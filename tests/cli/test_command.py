@@ -13,7 +13,7 @@ from typer.core import TyperArgument
 from hf_biotune.cli.app import app
 from hf_biotune.cli.command import command_line
 from hf_biotune.cli.output import output
-from hf_biotune.cli.run_file import write_run_file
+from hf_biotune.cli.run_file import read_run_file, write_run_file
 from hf_biotune.exceptions import ConfigError
 from hf_biotune.report import write_report
 
@@ -256,3 +256,21 @@ def test_a_search_that_goes_on_has_a_report_too(run, source, tmp_path, monkeypat
     status, _, errors = run("report", other)
     assert status == 2
     assert "there is no study at" in errors
+
+
+def test_yaml_means_what_is_typed_in_it(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "extra_gene: base_lr\nlabel_column: yes\ndataset_config: 1.10\nbudget: 1:30\n"
+        "blocks: [stem, head]\nimage_size: ~\n"
+    )
+    known = dict.fromkeys(
+        ("label_column", "dataset_config", "budget", "blocks", "image_size"), False
+    )
+    assert read_run_file(file, {**known, "extra_gene": True}, "search", {}) == {
+        "extra_gene": ["base_lr"],
+        "label_column": "yes",
+        "dataset_config": "1.10",
+        "budget": "1:30",
+        "blocks": "stem,head",
+    }

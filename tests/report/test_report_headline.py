@@ -3,7 +3,7 @@ import math
 import pandas as pd
 from report_examples import WINNER, make_comparison, make_data, make_history, make_partition
 
-from hf_biotune.report.summary import census, find_winner, generations, headline
+from hf_biotune.report.summary import census, find_winner, generations, headline, winner_of
 
 MINUS = "\N{MINUS SIGN}"
 FOUND = "BioTune trains 4 of 9 blocks (64.6 % of the parameters)"
@@ -116,3 +116,20 @@ def test_other_forms_of_our_own_are_no_rivals():
     )
     comparison = pd.concat([make_comparison(), together])
     assert headline(make_data(comparison=comparison)) == headline(make_data())
+
+
+def test_the_headline_is_the_mean_over_the_seeds_of_the_finalist():
+    data = make_data(comparison=None)
+    row = data.history.iloc[winner_of(data)]
+    finalists = pd.DataFrame(
+        {
+            "trial": [int(row["trial"])],
+            "scores": [[float(row["score"]), 0.25, 0.25]],
+            "trained_parameters": [1],
+            "in_contention": [True],
+            "winner": [True],
+        }
+    )
+    mean = (float(row["score"]) + 0.5) / 3
+    sentence = headline(make_data(comparison=None, finalists=finalists)).sentence
+    assert f"the search scored it {mean:.3f} validation macro accuracy" in sentence

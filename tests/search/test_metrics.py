@@ -8,7 +8,7 @@ import torch
 from datasets import Features, Value
 
 from hf_biotune.exceptions import ConfigError
-from hf_biotune.search.metrics import METRICS, resolve_metric
+from hf_biotune.search.metrics import METRICS, Metric, resolve_metric
 
 # Predictions 0, 0, 1, 1 for labels 0, 0, 0, 1: class 0 has recall 2/3, class 1 has 1.
 LOGITS = torch.tensor([[2.0, 0, 0], [2, 0, 0], [0, 2, 0], [0, 2, 0]])
@@ -72,3 +72,16 @@ def test_a_metric_that_returns_several_numbers_is_refused():
 
     with pytest.raises(ConfigError, match="a dict with one number"):
         resolve_metric(Two()).compute(LOGITS, LABELS)
+
+
+def test_the_worst_score_is_below_every_score_that_a_metric_may_have():
+    assert METRICS["accuracy"].worst == 0.0
+    correlation = Metric("correlation", True, lambda logits, labels: -0.5)
+    assert correlation.is_better(-0.5, correlation.worst)
+
+
+def test_any_number_is_better_than_none():
+    for metric in METRICS.values():
+        assert metric.is_better(0.3, math.nan)
+        assert not metric.is_better(math.nan, 0.3)
+        assert not metric.is_better(math.nan, math.nan)

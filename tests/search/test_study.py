@@ -16,6 +16,7 @@ from hf_biotune.search import SearchListener, default_training_arguments, encode
 from hf_biotune.search.finalists import confirmations
 from hf_biotune.search.fitness import FitnessEvaluator
 from hf_biotune.search.history import fitness_of, spent_trainings, was_trained
+from hf_biotune.search.metrics import Metric
 from hf_biotune.search.scoring import Scorer
 
 
@@ -75,6 +76,77 @@ def table(result):
     renumbered = {number: position for position, number in enumerate(frame.trial)}
     frame["parents"] = [[renumbered[p] for p in parents] for parents in frame.parents]
     return frame.drop(columns=["trial", "seconds"]).reset_index(drop=True)
+
+
+def test_a_metric_that_is_no_number_has_the_worst_score_and_the_search_ends(search, caplog):
+    def precision(logits, labels):
+        return float("nan") if len(labels) % 2 == 0 else 1.0
+
+    metric = Metric("precision of one class", True, precision)
+    result = search(replace(SEARCH, metric=metric, generations=0, n_finalists=0))
+    assert len(result.history) == 5
+    assert result.best_score == -math.inf
+    assert "precision of one class is not a number for some predictions" in caplog.text
+
+
+def test_a_multiple_of_a_fine_tuning_ends_though_none_is_tried(search):
+    config = SearchConfig(
+        budget="1x", seeded_start=False, population_size=4, seeds=(1,), n_finalists=0,
+        memory_layout="contiguous", precision="fp32",
+    )  # fmt: skip
+    assert 4 <= len(search(config).history) < 40
+
+
+def test_memory_that_does_not_suffice_for_full_fine_tuning_leaves_out_one_start(
+    search, monkeypatch
+):
+    def too_large(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("hf_biotune.search.engine.relative_gradient_norms", too_large)
+    result = search(replace(SEARCH, generations=0, n_finalists=0))
+    starts = set(result.history.start) - {""}
+    assert starts == {"linear probe", "full fine-tuning", "last half"}
+
+
+def test_with_one_epoch_nobody_is_halved(search):
+    config = replace(SEARCH, halving=True, generations=0, n_finalists=0)
+    result = search(config, args=arguments(num_train_epochs=1))
+    assert set(result.history.state) == {"complete"}
+
+
+def test_two_studies_in_one_directory_keep_their_own_weights(search, tmp_path):
+    config = replace(SEARCH, generations=0, n_finalists=0)
+    first = search(config, directory=tmp_path)
+    second = search(replace(config, seed=3), directory=tmp_path, study_name="another: one/two")
+    for result in (first, second):
+        assert result.best_model.active_peft_config.lr_multipliers
+    assert len(list(tmp_path.glob("adapters*"))) == 2
+
+
+def test_what_is_easily_mixed_up_is_told(search, digits_train, digits_validation):
+    splits = (digits_train, digits_validation)
+    with pytest.raises(ConfigError, match=r"model_init must be a function .* got ResNetFor"):
+        biotune_search(small_resnet(), *splits, arguments())
+    with pytest.raises(ConfigError, match=r"args must be TrainingArguments, got SearchConfig"):
+        biotune_search(small_resnet, *splits, SEARCH)
+    with pytest.raises(ConfigError, match="search must be a SearchConfig, got dict"):
+        biotune_search(small_resnet, *splits, arguments(), {})
+    with pytest.raises(ConfigError, match="max_steps=5 has no meaning for a search"):
+        biotune_search(small_resnet, *splits, arguments(max_steps=5))
+    model = small_resnet()
+    with pytest.raises(ConfigError, match="must make the model anew at each call"):
+        search(model_init=lambda: model)
+    other = replace(digits_validation, label_names=tuple("abcdefghij"))
+    with pytest.raises(DataError, match="must number their classes alike"):
+        biotune_search(small_resnet, digits_train, other, arguments())
+
+
+def test_arguments_that_change_the_training_make_another_study(search, tmp_path):
+    config = replace(SEARCH, generations=0, n_finalists=0)
+    search(config, directory=tmp_path)
+    with pytest.raises(StudyMismatchError, match=r"adam_beta2 \(there None, here 0.9\)"):
+        search(config, directory=tmp_path, args=arguments(tmp_path, adam_beta2=0.9))
 
 
 def test_what_trainer_takes_is_taken(digits_train, digits_validation):

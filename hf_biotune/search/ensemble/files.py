@@ -145,7 +145,7 @@ class EnsembleFiles(nn.Module):
             return push_directory(
                 directory,
                 repo_id,
-                files=("*",),
+                files=("*", "*/*"),
                 commit_message=commit_message,
                 commit_description=commit_description,
                 private=private,

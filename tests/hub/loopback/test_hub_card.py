@@ -79,3 +79,16 @@ def test_the_snippet_that_loads_without_us_gives_the_same_outputs(hub, tmp_path,
     monkeypatch.chdir(tmp_path)
     exec(snippet, {"base": base})
     assert torch.equal(logits(base), logits(tuned))
+
+
+def test_pictures_and_folders_that_are_not_of_the_run_stay_at_home(hub, name, tmp_path):
+    write_run(tmp_path, make_tuned())
+    write_report(tmp_path, make_data())
+    for path in ("patient.png", "patients/xray.png", "adapter/checkpoints/optimizer.pt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"private")
+    push_directory(tmp_path, name)
+    pushed = hub.files(name)
+    assert b"private" not in pushed.values()
+    assert "adapter/adapter_model.safetensors" in pushed
+    assert "report.html" in pushed
