@@ -112,7 +112,27 @@ def levers(variants: Mapping[str, Splits]) -> str:
         if name in costs and "default, few" in costs:
             worth = f"{costs[name] / costs['default, few']:.2f} x"
             rows.append((f"default {name}", f"{costs[name]:.3f}", worth))
-    return markdown_table(rows)
+    return (
+        "What an individual costs, in CPU seconds of a plain full fine-tuning, in the first "
+        "generation and a little more. First one lever more from row to row, from the paper's "
+        "scheme to the default; then the default without one of them. A lever that changes which "
+        "individuals are tried, as the seeded start does, changes what they cost.\n\n"
+        f"{markdown_table(rows)}{_numbers_of_individuals(variants)}"
+    )
+
+
+def _numbers_of_individuals(variants: Mapping[str, Splits]) -> str:
+    """What the levers of the table do not say: how many individuals a whole search tries."""
+    if not (variants.get("paper") and variants.get("default")):
+        return ""
+    numbers = [
+        float(np.mean([sum(run["individuals"].values()) for run in variants[name].values()]))
+        for name in ("paper", "default")
+    ]
+    return (
+        f"\nThe rest is their number: {numbers[0]:.0f} in the paper's scheme, {numbers[1]:.0f} in "
+        f"the default's."
+    )
 
 
 def _cost_of_individual(run: Run) -> float:

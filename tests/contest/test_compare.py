@@ -76,7 +76,8 @@ def test_outputs_hold_every_run_the_tables_and_the_plots(finished):
         assert (directory / name).stat().st_size > 0
     assert (directory / "cost.svg").read_text().startswith("<?xml")
     (test,) = standings.tests.to_dict("records")
-    assert (test["first"], test["second"], test["n"]) == (*METHODS, 4)
+    # Two splits; their seeds are no repetitions of their own.
+    assert (test["first"], test["second"], test["n"]) == (*METHODS, 2)
 
 
 def test_the_same_call_again_trains_nothing(finished, arena):

@@ -158,7 +158,7 @@ def test_the_winners_table_holds_every_block(page):
 def test_the_comparison_table_is_that_of_the_markdown(page):
     row = next(row for row in page.rows if row[0] == "BioTune")
     assert row[1] == "0.953 ± 0.025 (95 %, n = 2)"
-    assert row[-1] == "12 min 10 s, 40 trainings"
+    assert row[-1] == "12 min 10 s, 40.0 trainings"
 
 
 def test_the_page_tells_where_the_winner_came_from_and_how_to_use_it(page):

@@ -37,7 +37,7 @@ def test_markdown_of_two_seeds_gives_mean_interval_and_n():
         "64.6 %",
         "0.001",
         "1 min 11 s",
-        "12 min 10 s, 40 trainings",
+        "12 min 10 s, 40.0 trainings",
     ]
     assert len({len(line) for line in lines}) == 1
 
