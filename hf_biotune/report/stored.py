@@ -21,6 +21,15 @@ STORED_NAME = "report.json"
 SCHEMA = 1
 # A study of 1,000 individuals with 100 blocks takes a twentieth of it.
 _MAXIMUM_BYTES = 100 * 2**20
+_OPTIONAL = ("comparison", "finalists", "importances", "lineage", "front", "predictions")
+# Of each table, the columns that are always there.
+_COLUMNS = {
+    "history": ("trial", "generation", "role", "fold", "state", "score", "trained_parameters"),
+    "comparison": ("method", "test_scores", "validation_scores", "trained_parameters"),
+    "finalists": ("trial", "scores", "winner"),
+    "lineage": ("trial", "generation", "role"),
+    "front": ("trial", "score"),
+}
 _PICTURE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=]*")
 
 
@@ -62,7 +71,7 @@ def load_report_data(directory: str | os.PathLike[str]) -> ReportData:
         found = values.get("schema") if isinstance(values, dict) else type(values).__name__
         raise DataError(f"{str(path)!r} must have schema {SCHEMA}, got {found!r}; write it again")
     try:
-        return ReportData(
+        data = ReportData(
             **{
                 field.name: _decode(values[field.name])
                 for field in fields(ReportData)
@@ -70,8 +79,41 @@ def load_report_data(directory: str | os.PathLike[str]) -> ReportData:
                 if field.name in values or field.default is MISSING
             }
         )
+        _check(data)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(f"{str(path)!r} is not what a run wrote: {error!r}") from error
+    return data
+
+
+def _check(data: ReportData) -> None:
+    """What the page relies on.
+
+    Raises:
+        TypeError: a part is of another kind.
+        KeyError: a table lacks a column.
+    """
+    import pandas as pd
+
+    texts = ("title", "model_name", "dataset_name", "metric", "norm_statistics", "command")
+    kinds: dict[str, type] = {
+        **dict.fromkeys((*texts, "python"), str),
+        "greater_is_better": bool,
+        "partition": Partition,
+        "best_multipliers": dict,
+        "facts": dict,
+        **dict.fromkeys(_COLUMNS, pd.DataFrame),
+        "importances": pd.Series,
+        "predictions": Predictions,
+    }
+    for name, kind in kinds.items():
+        value = getattr(data, name)
+        if not isinstance(value, kind) and not (value is None and name in _OPTIONAL):
+            raise TypeError(f"{name} must be {kind.__name__}, not {type(value).__name__}")
+    for name, columns in _COLUMNS.items():
+        frame = getattr(data, name)
+        missing = [] if frame is None else [c for c in columns if c not in frame.columns]
+        if missing:
+            raise KeyError(f"{name} lacks {', '.join(missing)}")
 
 
 def _encode(value: Any) -> Any:

@@ -61,6 +61,9 @@ def test_a_directory_without_a_report_is_named(tmp_path):
     [
         (lambda v: v.update(schema=7), "must have schema 1, got 7"),
         (lambda v: v.pop("title"), "is not what a run wrote: KeyError"),
+        (lambda v: v.update(facts=["a"]), "facts must be dict, not list"),
+        (lambda v: v.update(comparison="none"), "comparison must be DataFrame, not str"),
+        (lambda v: v["history"]["frame"].pop("score"), "history lacks score"),
         (lambda v: v.update(partition={"partition": 3, "source": ""}), "is not what a run wrote"),
         (lambda v: v["predictions"]["predictions"].update(labels=[0, 9]), "a class has no name"),
         (lambda v: v["predictions"]["predictions"].update(labels=[0, -1]), "a class is negative"),
