@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_model_status
 from torch import nn
+from transformers import GPT2Config, GPT2ForSequenceClassification
 from wrapped import (
     LAST_TWO,
     batch,
@@ -369,3 +370,20 @@ def test_merge_adapter_does_nothing_and_unmerge_adapter_explains():
     assert same(snapshot(model.get_base_model()), expected)
     with pytest.raises(ConfigError, match=r"can't be unmerged; use disable_adapter\(\)"):
         model.unmerge_adapter()
+
+
+def test_a_fresh_head_without_a_bias_is_saved(tmp_path):
+    def make():
+        torch.manual_seed(1)
+        config = GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20, pad_token_id=0)
+        return GPT2ForSequenceClassification(config)
+
+    with pytest.warns(UserWarning, match="'head' is frozen but looks freshly initialised"):
+        model = get_biotune_model(make(), BioTuneConfig(lr_multipliers={"layer0": 1.0}))
+    assert model.peft_config["default"].saved_blocks == ["head"]
+    model.save_pretrained(tmp_path)
+    other = make()
+    torch.nn.init.normal_(other.score.weight)
+    tokens = torch.tensor([[3, 4, 5]])
+    loaded = BioTuneModel.from_pretrained(other, tmp_path)
+    assert torch.equal(loaded(tokens).logits, model.eval()(tokens).logits)

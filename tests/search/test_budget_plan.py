@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from hf_biotune import SearchConfig
+from hf_biotune.exceptions import ConfigError
 from hf_biotune.search import Budget
 from hf_biotune.search.budget_plan import plan_budget, population_of
 from hf_biotune.search.spending import wall_seconds
@@ -80,3 +81,24 @@ def test_wall_time_counts_workers_once_and_pauses_not_at_all():
 
     assert wall_seconds([trial(0, 10), trial(5, 12), trial(100, 103), trial(1, 2)]) == 15.0
     assert wall_seconds([]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "limits", [{"trainings": -3.0}, {"minutes": 0.0}, {"trainings": 3.0, "minutes": 2.0}]
+)
+def test_a_budget_is_one_limit_greater_than_nothing(limits):
+    with pytest.raises(ConfigError, match="a budget is one number of trainings, minutes or"):
+        Budget(**limits)
+
+
+def test_a_search_without_an_end_is_refused():
+    with pytest.raises(ConfigError, match="a search needs an end"):
+        SearchConfig(budget=Budget())
+    for wrong, message in (
+        ({"seeds": 42}, "seeds must be integers such as"),
+        ({"seeds": (-1,)}, "each of seeds must be an integer of at least 0, got -1"),
+        ({"population_size": "5"}, "population_size must be an integer of at least 1, got '5'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            SearchConfig(**wrong)
+    assert SearchConfig(always_train="head").always_train == ("head",)

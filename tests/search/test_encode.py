@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 
 from hf_biotune.exceptions import DataError
+from hf_biotune.search import EncodedSplit
 from hf_biotune.search.encode import encode_dataset, encode_images, encode_splits
 from hf_biotune.search.transforms import ImageTransform
 
@@ -278,3 +279,19 @@ def test_a_stream_is_refused():
 
     with pytest.raises(DataError, match="is needed, got Stream, which has no length"):
         encode_dataset(Stream())
+
+
+def test_a_missing_validation_part_is_told_before_anything_is_decoded():
+    with pytest.raises(DataError, match=r"got train; validation is missing. load_dataset_splits"):
+        encode_splits(DatasetDict(train=images([0, 1])), TRANSFORM, name="few")
+
+
+def test_raw_images_are_not_taken_for_inputs():
+    with pytest.raises(DataError, match="images and texts are encoded by encode_splits"):
+        encode_dataset(images([0, 1]))
+
+
+@pytest.mark.parametrize("labels", [[0, 1], torch.tensor([0.0, 1.0]), torch.tensor([[0], [1]])])
+def test_labels_that_are_no_numbers_of_classes_are_refused(labels):
+    with pytest.raises(DataError, match="labels must be"):
+        EncodedSplit({"x": torch.zeros(2, 3)}, labels, ("no", "yes"))

@@ -8,6 +8,7 @@ import torch
 from datasets import Features, Value
 
 from hf_biotune.exceptions import ConfigError
+from hf_biotune.search.fitness_result import FitnessResult, SeedRun
 from hf_biotune.search.metrics import METRICS, Metric, resolve_metric
 
 # Predictions 0, 0, 1, 1 for labels 0, 0, 0, 1: class 0 has recall 2/3, class 1 has 1.
@@ -85,3 +86,8 @@ def test_any_number_is_better_than_none():
         assert metric.is_better(0.3, math.nan)
         assert not metric.is_better(math.nan, 0.3)
         assert not metric.is_better(math.nan, math.nan)
+
+
+def test_scores_of_which_one_is_infinite_have_no_deviation():
+    runs = tuple(SeedRun(seed, (), score, 1.0) for seed, score in enumerate((0.5, math.inf)))
+    assert math.isnan(FitnessResult(runs, 1, 1.0).score_std)
