@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from ..exceptions import CheckpointError, ConfigError
@@ -32,11 +33,9 @@ class SearchEnsemble(Method):
     def tune(self, problem: Problem) -> Tuned:
         """Search, unless that was done before."""
         result = problem.search_result(self.searcher.sampler)
-        k = _number(result)
+        k, ensemble = _largest_ensemble(problem, result)
         validation = problem.data.validation
-        logits = _ensemble(problem, result, k).predict(
-            validation, problem.args.per_device_eval_batch_size
-        )
+        logits = ensemble.predict(validation, problem.args.per_device_eval_batch_size)
         score = problem.metric.compute(logits, validation.labels)
         return Tuned(Setting(options={"k": k}), score, search_cost(problem, self.searcher.sampler))
 
@@ -94,14 +93,10 @@ def _ensemble(problem: Problem, result: SearchResult, k: int) -> BioTuneEnsemble
     return ensemble
 
 
-def _number(result: SearchResult) -> int:
-    """Of individuals: the usual one, or the largest that the search kept enough for."""
-    return next(k for k in range(N_INDIVIDUALS, 0, -1) if _is_possible(result, k))
-
-
-def _is_possible(result: SearchResult, k: int) -> bool:
-    try:
-        result.ensemble(k, every_seed=True)
-    except (ConfigError, CheckpointError):  # fewer are kept, or one of them diverged
-        return False
-    return True
+def _largest_ensemble(problem: Problem, result: SearchResult) -> tuple[int, BioTuneEnsemble]:
+    """Of the usual number of individuals, or of as many as the search kept enough for."""
+    for k in range(N_INDIVIDUALS, 1, -1):
+        # Fewer are kept, or one of them diverged.
+        with suppress(ConfigError, CheckpointError):
+            return k, _ensemble(problem, result, k)
+    return 1, _ensemble(problem, result, 1)

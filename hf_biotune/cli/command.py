@@ -51,9 +51,7 @@ def _names(command: Any) -> dict[str, bool]:
     """The parameters that a file may hold, and whether each can be given several times."""
     left_out = {*_OUTPUT, *_CONFIG, "help"}
     return {
-        param.name: bool(param.multiple or param.nargs != 1)
-        if hasattr(param, "multiple")
-        else param.nargs != 1
+        param.name: getattr(param, "multiple", False) or param.nargs != 1
         for param in command.params
         if param.name not in left_out
     }

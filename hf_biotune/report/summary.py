@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -127,12 +127,19 @@ def multipliers_of(history: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
 
 def winner_of(data: ReportData) -> int | None:
     """Position of the winner's row in the history, or `None` if no row is."""
-    if data.finalists is not None and data.finalists["winner"].any():
-        number = data.finalists.loc[data.finalists["winner"].astype(bool), "trial"].iloc[0]
-        rows = np.flatnonzero(data.history["trial"].to_numpy() == number)
+    finalist = _winning_finalist(data)
+    if finalist is not None:
+        rows = np.flatnonzero(data.history["trial"].to_numpy() == finalist["trial"])
         if len(rows):
             return int(rows[0])
     return find_winner(data.history, data.partition.names, data.best_multipliers)
+
+
+def _winning_finalist(data: ReportData) -> pd.Series[Any] | None:
+    if data.finalists is None:
+        return None
+    winners = data.finalists[data.finalists["winner"].astype(bool)]
+    return winners.iloc[0] if len(winners) else None
 
 
 def find_winner(
@@ -166,10 +173,10 @@ def _validation_clause(data: ReportData, metric: str) -> str:
     if position is None:
         return ""
     value = float(data.history["score"].iloc[position])
-    if data.finalists is not None and data.finalists["winner"].any():
+    finalist = _winning_finalist(data)
+    if finalist is not None:
         # The mean over its seeds: the score of the first one is that of a lucky individual.
-        won = data.finalists.loc[data.finalists["winner"].astype(bool), "scores"].iloc[0]
-        value = statistics.fmean(won)
+        value = statistics.fmean(finalist["scores"])
     return f"; the search scored it {numbers.score(value)} validation {metric}"
 
 

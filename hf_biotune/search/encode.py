@@ -255,17 +255,16 @@ def encode_for(
     Raises:
         DataError: as [`encode_dataset`], or their classes differ.
     """
-    encoded: list[EncodedSplit] = []
-    for dataset in (train, validation):
-        if isinstance(dataset, EncodedSplit):
-            encoded.append(dataset)
-            continue
+    columns = None
+    if not (isinstance(train, EncodedSplit) and isinstance(validation, EncodedSplit)):
         model = model_init()
         columns = list(inspect.signature(model.forward).parameters) if takes_names(model) else None
-        names = encoded[0].label_names if encoded else None
-        encoded.append(encode_dataset(dataset, names, columns))
-    _check_classes(*encoded)
-    return encoded[0], encoded[1]
+    if not isinstance(train, EncodedSplit):
+        train = encode_dataset(train, columns=columns)
+    if not isinstance(validation, EncodedSplit):
+        validation = encode_dataset(validation, train.label_names, columns)
+    _check_classes(train, validation)
+    return train, validation
 
 
 def _check_classes(train: EncodedSplit, validation: EncodedSplit) -> None:
