@@ -27,7 +27,7 @@ from .penalties import L2SP
 from .untrusted import MAX_NAME_LENGTH, as_float, read_json, shown
 
 CONFIG_NAME = "adapter_config.json"
-NORM_STATISTICS = ("train", "frozen")
+NORM_STATISTICS = ("epoch", "train", "frozen")
 # More blocks than any model has, fewer than what slows a check down.
 MAX_BLOCKS = 1_000
 MAX_PATTERNS = 10_000
@@ -71,8 +71,11 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
             dict of patterns; see [`partition`].
         lr_multipliers: `{block name: factor on the base learning rate}`, each finite and greater
             than 0. Blocks that are missing are frozen.
-        norm_statistics: whether BatchNorm in *trained* blocks updates its running statistics
-            (`"train"`, the default) or keeps them (`"frozen"`). In frozen blocks it never moves.
+        norm_statistics: what the running statistics of BatchNorm in *trained* blocks do.
+            `"epoch"` (default): each epoch, up to its evaluation, averages its own batches by
+            their numbers of samples, as far as that moves faster than PyTorch's. `"train"`: they
+            move as PyTorch has it, by a tenth at each step. `"frozen"`: they stay as pre-trained.
+            In frozen blocks they never move.
         weight_decay: of the trained weights, finite and at least 0. Default `None`: that of the
             training arguments.
         l2sp: pull of the trained weights towards those that they started from, as
@@ -94,7 +97,7 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
     Example:
         >>> config = BioTuneConfig(lr_multipliers={"layer4": 0.4, "head": 1.0})
         >>> config.norm_statistics
-        'train'
+        'epoch'
     """
 
     blocks: Any = field(
@@ -106,8 +109,8 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
         metadata={"help": "Block name -> learning-rate multiplier; missing blocks are frozen."},
     )
     norm_statistics: str = field(
-        default="train",
-        metadata={"help": "BatchNorm statistics of trained blocks: 'train' or 'frozen'."},
+        default="epoch",
+        metadata={"help": "BatchNorm statistics of trained blocks: 'epoch', 'train', 'frozen'."},
     )
     weight_decay: float | None = field(
         default=None,

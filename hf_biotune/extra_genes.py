@@ -68,7 +68,7 @@ EXTRA_GENES: Mapping[str, ExtraGene] = {
         _logarithmic("l2sp", 1e-4, 1e-1),
         ExtraGene(
             STATISTICS_GENE,
-            decode=lambda gene: "frozen" if gene > 0.5 else "train",
+            decode=lambda gene: "frozen" if gene > 0.5 else "epoch",
             encode=lambda mode: 0.75 if mode == "frozen" else 0.25,
         ),
         _logarithmic("weight_decay", 1e-4, 1.0),

@@ -57,6 +57,14 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
                     f"or start anew"
                 )
 
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin the averages of BatchNorm statistics, also where no evaluation has ended them."""
+        model = kwargs.get("model")
+        if model is not None:
+            find_biotune_model(model).base_model.restart_statistics()
+
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

@@ -32,7 +32,7 @@ class BioTuneModelInit:
     Args:
         model_init: makes the pre-trained model; its head may be new and random.
         blocks: how the model is divided; see [`partition`]. The result is in `partition`.
-        norm_statistics: see [`BioTuneConfig`]. Default: `"train"`.
+        norm_statistics: see [`BioTuneConfig`]. Default: `"epoch"`.
 
     Raises:
         PartitionError: the model can't be divided so.
@@ -58,7 +58,7 @@ class BioTuneModelInit:
         model_init: Callable[[], nn.Module],
         *,
         blocks: BlockSpec = "auto",
-        norm_statistics: str = "train",
+        norm_statistics: str = "epoch",
     ) -> None:
         self._model_init = model_init
         self._norm_statistics = norm_statistics

@@ -20,8 +20,7 @@ from .compatibility import check_base_model, check_block_names, check_stored_nam
 from .config import BioTuneConfig
 from .exceptions import ConfigError
 from .markers import MARKERS, BlockMarker, markers_of
-
-_BATCH_NORM = nn.modules.batchnorm._NormBase
+from .norm_statistics import BATCH_NORM, EpochStatistics
 
 
 class BlockTuner(BaseTuner):  # type: ignore[misc]
@@ -71,9 +70,11 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self._base_tensors: dict[str, torch.Tensor] = {}
         # The same for the tensors of each adapter that is not in place at the moment.
         self._stored: dict[str, dict[str, torch.Tensor]] = {}
+        self._statistics = EpochStatistics()
         self.register(adapter_name, config)
         self._apply_requires_grad(adapter_name, not config.inference_mode)
         self._rebuild_markers()
+        self._follow_statistics()
         # Where PEFT and transformers look for it.
         setattr(model, "peft_config", self.peft_config)  # noqa: B010 - not a tensor or module
         if inject:
@@ -168,7 +169,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             if not blocks:
                 continue
             if not blocks & trained or (
-                config.norm_statistics == "frozen" and isinstance(module, _BATCH_NORM)
+                config.norm_statistics == "frozen" and isinstance(module, BATCH_NORM)
             ):
                 yield module
 
@@ -183,6 +184,23 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         """Put what is frozen into eval mode, also while the adapter is disabled."""
         for module in self.frozen_modules():
             module.training = False
+
+    def restart_statistics(self) -> None:
+        """Begin an epoch, for the BatchNorm statistics that are averages of one.
+
+        They begin anew after each evaluation by themselves; this is for trainings without.
+        """
+        self._statistics.restart()
+
+    def _follow_statistics(self) -> None:
+        config = self.peft_config[self.active_adapter]
+        found = self.partitions[self.active_adapter]
+        averaged = config.norm_statistics == "epoch" and not config.inference_mode
+        self._statistics.follow(
+            module
+            for name, module in self.model.named_modules()
+            if averaged and blocks_of_module(found, name, module) & config.lr_multipliers.keys()
+        )
 
     def freeze_parameters(self) -> None:
         """Freeze what the active adapter doesn't train.
@@ -286,6 +304,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             self._put_in(names[0])
             self._rebuild_markers()
         self._apply_requires_grad(names[0], not inference_mode)
+        self._follow_statistics()
         (self.model if self.is_injected else self).train(self.model.training)
 
     def set_requires_grad(
@@ -349,6 +368,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         elif self.enabled:
             self._require_base("unload")
             self._take_out()
+        self._statistics.leave()
         model: nn.Module = self.model
         if "peft_config" in model.__dict__:
             del model.peft_config
@@ -418,7 +438,7 @@ def blocks_of_module(found: Partition, name: str, module: nn.Module) -> set[str]
     block = found.block_of_module(name)
     if block is not None:
         return {block}
-    if not isinstance(module, _BATCH_NORM):
+    if not isinstance(module, BATCH_NORM):
         return set()
     return {found.block_of_parameter(f"{name}.{own}") for own, _ in module.named_parameters()}
 

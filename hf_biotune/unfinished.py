@@ -25,7 +25,7 @@ def unfinished_report_data(
     dataset: str,
     command: str = "",
     metric: str = "macro_accuracy",
-    norm_statistics: str = "train",
+    norm_statistics: str = "epoch",
     learning_rate: float | None = None,
     storage: str | None = None,
 ) -> ReportData:

@@ -10,9 +10,10 @@ from torch import nn
 
 from ..blocks import Partition
 from ..config import BioTuneConfig
+from ..norm_statistics import BATCH_NORM
 from ..search.training import BlockTraining, Training
 from .method import HIGH_RATES, TrainedMethod
-from .problem import BATCH_NORM, Problem
+from .problem import Problem
 from .setting import Setting
 
 
@@ -63,7 +64,7 @@ class ChosenParameters(TrainedMethod):
         has_any = problem.head in problem.batch_norm_blocks or any(
             isinstance(problem.model.get_submodule(owner), BATCH_NORM) for owner in owners
         )
-        return ("train", "frozen") if has_any else ("train",)
+        return ("epoch", "frozen") if has_any else ("epoch",)
 
     def training(self, problem: Problem, setting: Setting) -> Training:
         """The chosen parameters and the head at the setting's rate."""

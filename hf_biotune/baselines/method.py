@@ -87,7 +87,7 @@ class TrainedMethod(Method):
     def norm_modes(self, problem: Problem, options: Mapping[str, Any]) -> tuple[str, ...]:
         """What the statistics of BatchNorm may do: both, where a trained block has any."""
         trained = self.trained_blocks(problem, options)
-        return ("train", "frozen") if problem.batch_norm_blocks & set(trained) else ("train",)
+        return ("epoch", "frozen") if problem.batch_norm_blocks & set(trained) else ("epoch",)
 
     def tune(self, problem: Problem) -> Tuned:
         """Choose options, then rate and mode; see the class."""

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from transformers import TrainingArguments
 
 from ..blocks import Partition
+from ..norm_statistics import BATCH_NORM
 from ..optim import no_decay_names, optimizer_of
 from ..search.training import Training
-from .problem import BATCH_NORM
 
 
 class PeftTraining(Training):

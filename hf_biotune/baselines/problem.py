@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 
 from ..blocks import BlockSpec, Partition, partition
 from ..config import BioTuneConfig
+from ..norm_statistics import BATCH_NORM
 from ..search import (
     DataSplits,
     FitnessEvaluator,
@@ -31,8 +32,6 @@ from ..search.team import check_is_no_team
 from ..search.weights import BaseModelPool
 from ..tuner import blocks_of_module
 from .setting import Tried
-
-BATCH_NORM = nn.modules.batchnorm._NormBase
 
 
 class Problem:

@@ -30,7 +30,7 @@ class Setting:
     """
 
     rate: float = 1.0
-    norm_statistics: str = "train"
+    norm_statistics: str = "epoch"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -151,8 +151,8 @@ Blocks = Annotated[
 NormStatistics = Annotated[
     str | None,
     typer.Option(
-        help="BatchNorm statistics of trained blocks: train, frozen, or auto (it evolves). "
-        "Default: the preset's.",
+        help="BatchNorm statistics of trained blocks: epoch, train, frozen, or auto (it "
+        "evolves). Default: the preset's.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -29,7 +29,7 @@ class ReportData:
             `trained_parameters`, `key`, `freezing_threshold`, and for every block
             `importance:<block>` and `multiplier:<block>` (NaN: frozen).
         best_multipliers: the winner, `{block: learning-rate multiplier}`; other blocks are frozen.
-        norm_statistics: `"train"` or `"frozen"`: what BatchNorm does in trained blocks.
+        norm_statistics: `"epoch"`, `"train"` or `"frozen"`: what BatchNorm does in trained blocks.
         comparison: one row per method, or `None` if there was no final comparison. Columns:
             `method`, `seeds`, `test_scores` and `validation_scores` (lists, one entry per seed),
             `trained_parameters`, `trained_share` (0 to 1; of an ensemble: all members together),

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 WIDE, NARROW = 8.0, 4.0
 PNG_DPI = 200
 NORM_STATISTICS = {
+    "epoch": "averages of each epoch in trained blocks, kept in frozen ones",
     "train": "updated during training in trained blocks, kept in frozen ones",
     "frozen": "kept as pre-trained in every block",
 }

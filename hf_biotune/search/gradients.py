@@ -28,7 +28,7 @@ def relative_gradient_norms(
     args: TrainingArguments,
     *,
     seed: int,
-    norm_statistics: str = "train",
+    norm_statistics: str = "epoch",
 ) -> dict[str, float]:
     """The norm of each block's gradient, divided by that of its weights.
 

@@ -16,6 +16,7 @@ from ..evolution import genotype_of
 from ..exceptions import ConfigError
 from ..extra_genes import STATISTICS_GENE, genes_of, rate_factor
 from ..genotype import Genotype, lr_multiplier
+from ..norm_statistics import BATCH_NORM
 from ..penalties import L2SP
 from .search_config import AUTO, SearchConfig, starting_statistics
 
@@ -98,8 +99,7 @@ def fitted_to(model: nn.Module, search: SearchConfig) -> SearchConfig:
             could be frozen.
     """
     has_statistics = any(
-        isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
-        for module in model.modules()
+        isinstance(module, BATCH_NORM) and module.track_running_stats for module in model.modules()
     )
     genes = search.extra_genes
     if STATISTICS_GENE in genes and not has_statistics:

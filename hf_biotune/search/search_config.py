@@ -21,8 +21,8 @@ DEFAULT_METRIC = "macro_accuracy"
 MEMORY_LAYOUTS = ("auto", "contiguous", "channels_last")
 PRECISIONS = ("auto", "fp32", "bf16")
 AUTO = "auto"
-# What `norm_statistics="auto"` begins with, as people do.
-STARTING_STATISTICS = "train"
+# What `norm_statistics="auto"` begins with.
+STARTING_STATISTICS = "epoch"
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,13 @@ class SearchConfig:
             or because they diverge. They get the worst score. From ten individuals on, a search in
             which more fail stops and says why. Default: 0.5.
         always_train: blocks that no individual may freeze. Default: none.
-        norm_statistics: what the BatchNorm statistics of trained blocks do: `"train"`, `"frozen"`
-            (see [`BioTuneConfig`]), or `"auto"`: where the model has such statistics, the extra
-            gene `"norm_statistics"` decides it for each individual, starting from `"train"`.
-            Default: `"train"`.
+        norm_statistics: what the BatchNorm statistics of trained blocks do: `"epoch"`, `"train"`,
+            `"frozen"` (see [`BioTuneConfig`]), or `"auto"`: where the model has such statistics,
+            the extra gene `"norm_statistics"` decides between `"epoch"` and `"frozen"` for each
+            individual, starting from `"epoch"`. Default: `"epoch"`.
         extra_genes: settings of the training that evolve along with the blocks, among
-            `"norm_statistics"` (with frozen ones, blocks learn at a tenth of their rates),
+            `"norm_statistics"` (`"epoch"` or `"frozen"`, with which blocks learn at a tenth of
+            their rates),
             `"base_lr"` (up to half a decade either way), `"weight_decay"` and `"l2sp"` (pull
             towards the pre-trained weights); see [`settings_of`]. What they decode to is part of
             each individual's [`BioTuneConfig`]. Default: none.
@@ -254,6 +255,7 @@ class SearchConfig:
             "seeded_start": False,
             "surrogate": False,
             "memoise": False,
+            "norm_statistics": "train",
             "memory_layout": "contiguous",
             "precision": "fp32",
             "fused_optimizer": False,
