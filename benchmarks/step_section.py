@@ -1,8 +1,8 @@
-"""The parts of `docs/results.md` about single steps, warm starts, memory and waiting."""
+"""The parts of `docs/results.md` about steps, statistics, warm starts, memory and waiting."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_biotune.report.tables import markdown_table
@@ -54,6 +54,44 @@ def warm_start_section(report: Report) -> str:
         f"{settings['epochs']} epochs from scratch. The correlations are with the score of the "
         f"whole training from scratch.\n\n{markdown_table(rows)}"
     )
+
+
+def statistics_section(report: Report) -> str:
+    """Of `norm_statistics.py`: what the statistics of trained blocks are worth.
+
+    Args:
+        report: the file's content.
+    """
+    epochs = report["epochs"]
+    early = -(-epochs // 3)
+    rows = [("Setting, what is trained", "Statistics", f"After {early} epochs", f"After {epochs}")]
+    by_name: dict[tuple[str, str, str], list[Sequence[float]]] = {}
+    for row in report["rows"]:
+        name = row["trained"].rstrip("0123456789 ")
+        by_name.setdefault((row["setting"], name, row["mode"]), []).append(row["scores"])
+    for (setting, name, mode), curves in by_name.items():
+        what = f"{len(curves)} {name}s, mean" if len(curves) > 1 else name
+        ends = (sum(c[n - 1] for c in curves) / len(curves) for n in (early, epochs))
+        rows.append((f"{setting}, {what}", mode, *(f"{end:.3f}" for end in ends)))
+    pairs = "; ".join(
+        _wins(report["rows"], setting)
+        for setting in dict.fromkeys(row["setting"] for row in report["rows"])
+    )
+    return (
+        f"Test scores (macro accuracy) of the same trainings, one each, by what the BatchNorm "
+        f"statistics of trained blocks do. The weights of `train` and `epoch` are the same. "
+        f"`epoch` against `train` at the end, over all choices of blocks: {pairs}.\n\n"
+        f"{markdown_table(rows)}"
+    )
+
+
+def _wins(rows: Sequence[Mapping[str, Any]], setting: str) -> str:
+    last = {(r["trained"], r["mode"]): r["scores"][-1] for r in rows if r["setting"] == setting}
+    names = [name for name, mode in last if mode == "epoch"]
+    gains = [last[name, "epoch"] - last[name, "train"] for name in names]
+    higher, lower = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+    mean = sum(gains) / len(gains)
+    return f"{setting} {higher} times higher, {lower} times lower, {mean:+.3f} on average"
 
 
 def memory_section(report: Report) -> str:

@@ -18,7 +18,13 @@ from methods_section import OURS, draw, read
 from methods_section import section as methods_section
 from search_cost_report import search_cost_section
 from search_section import objectives_section, quality_section, replay_section, scaling_section
-from step_section import memory_section, page_section, step_section, warm_start_section
+from step_section import (
+    memory_section,
+    page_section,
+    statistics_section,
+    step_section,
+    warm_start_section,
+)
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -30,6 +36,7 @@ END = "<!-- end of results -->"
 # By file: the heading, and what is written of it.
 SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "search_cost": ("What a search costs and finds", lambda r: search_cost_section(r["runs"])),
+    "norm_statistics": ("BatchNorm statistics in short trainings", statistics_section),
     "search_quality": ("Samplers", lambda r: quality_section(r["results"])),
     "replayed_search": ("Searches on recorded trainings", replay_section),
     "multi_objective": ("Several objectives", lambda r: objectives_section(r["results"])),

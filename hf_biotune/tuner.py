@@ -178,6 +178,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         super().train(mode)
         if mode:
             self.keep_frozen()
+        else:
+            self.restart_statistics()
         return self
 
     def keep_frozen(self) -> None:

@@ -42,7 +42,7 @@ def test_a_multiplier_that_is_no_positive_number_is_refused(multiplier, message)
         ),
         (
             {"norm_statistics": "eval"},
-            "norm_statistics must be one of 'train', 'frozen', got 'eval'",
+            "norm_statistics must be one of 'epoch', 'train', 'frozen', got 'eval'",
         ),
         ({"blocks": 3}, "blocks must be 'auto', 'paper', 'layers', or a list or dict of patterns"),
         ({"blocks": {"a": 3}}, "3"),

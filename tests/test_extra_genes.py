@@ -20,7 +20,7 @@ from hf_biotune.extra_genes import EXTRA_GENES, checked_extra_genes, genes_of, s
         ("l2sp", 0.1 + 1e-12, 1e-4),
         ("l2sp", 0.55, 10**-2.5),
         ("l2sp", 1.0, 0.1),
-        ("norm_statistics", 0.5, "train"),
+        ("norm_statistics", 0.5, "epoch"),
         ("norm_statistics", 0.51, "frozen"),
         ("weight_decay", 0.05, 0.0),
         ("weight_decay", 0.55, 0.01),
@@ -35,7 +35,7 @@ def test_a_gene_decodes_to_its_setting(name, gene, setting):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"base_lr": 1.0, "l2sp": 0.0, "norm_statistics": "train", "weight_decay": 0.0},
+        {"base_lr": 1.0, "l2sp": 0.0, "norm_statistics": "epoch", "weight_decay": 0.0},
         {"base_lr": 2.0, "l2sp": 0.01, "norm_statistics": "frozen", "weight_decay": 0.3},
     ],
 )

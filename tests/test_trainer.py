@@ -318,3 +318,23 @@ def test_gradient_checkpointing_changes_no_weight(tmp_path, make, reentrant):
     checkpointed.train()
 
     assert same(snapshot(checkpointed.model), snapshot(plain.model))
+
+
+@pytest.mark.parametrize("evaluation", ["epoch", "no"])
+def test_statistics_are_those_of_the_last_epoch(tmp_path, evaluation):
+    seen: list[torch.Tensor] = []
+
+    class Forgetting(TrainerCallback):
+        def on_epoch_begin(self, args, state, control, **kwargs):
+            seen.clear()
+
+    running = trainer(tmp_path, eval_strategy=evaluation, callbacks=[Forgetting()])
+    norm = running.model.get_submodule(
+        "base_model.model.resnet.encoder.stages.1.layers.0.shortcut.normalization"
+    )
+    norm.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].detach()) if module.training else None
+    )
+    running.train()
+    assert len(seen) == STEPS_PER_EPOCH
+    torch.testing.assert_close(norm.running_mean, torch.cat(seen).mean((0, 2, 3)))
