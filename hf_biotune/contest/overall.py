@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from ..exceptions import DataError
 from .standings import MethodRecord, Standings
-from .statistics import Interval, Ranking, interval, paired_tests, ranking, split_means
+from .statistics import (
+    Interval,
+    Ranking,
+    interval,
+    paired_tests,
+    ranking,
+    split_differences,
+    split_means,
+)
 
 
 @dataclass(frozen=True)
@@ -98,12 +106,10 @@ def overall_duels(comparisons: Sequence[Standings], ours: str) -> list[Duel]:
     for rival in common_methods(comparisons):
         if rival == ours:
             continue
-        differences = []
+        differences: list[float] = []
         for each in comparisons:
-            own, other = (
-                split_means(record_of(each, name).scores(each.metric)) for name in (ours, rival)
-            )
-            differences += [own[split] - other[split] for split in own.keys() & other.keys()]
+            own, other = (record_of(each, name).scores(each.metric) for name in (ours, rival))
+            differences += split_differences(own, other).values()
         if differences:
             found.append(Duel("", rival, interval(differences)))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -54,8 +54,9 @@ class PairedTest:
     Args:
         first: a method.
         second: another one.
-        difference: mean of `first - second` and its interval.
-        t_test: p-value of the paired t test.
+        difference: mean of `first - second` and its interval; NaN where all differences are
+            equal, but not 0, for then their spread is not known.
+        t_test: p-value of the paired t test; NaN where it can't be made.
         wilcoxon: p-value of the Wilcoxon signed-rank test, exact for up to 50 pairs without ties.
             With n pairs it can't be less than `2 / 2**n`: 0.25 for three.
         t_test_holm: the same after Holm's correction for all pairs of methods.
@@ -169,7 +170,7 @@ def paired_tests(scores: Mapping[str, Mapping[BlockKey, float]]) -> list[PairedT
     t_tests = [_t_test(difference) for difference in differences]
     wilcoxons = [_wilcoxon(difference) for difference in differences]
     return [
-        PairedTest(first, second, interval(difference), *p_values)
+        PairedTest(first, second, _difference(difference), *p_values)
         for (first, second), difference, *p_values in zip(
             pairs,
             differences,
@@ -244,7 +245,7 @@ def _t_test(differences: NDArray[np.float64]) -> float:
         return math.nan
     if np.ptp(differences) == 0:
         # Without any spread the statistic is 0 / 0 or infinite.
-        return 1.0 if differences[0] == 0 else 0.0
+        return 1.0 if differences[0] == 0 else math.nan
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
@@ -289,23 +290,47 @@ def repetitions(scores: Mapping[BlockKey, float]) -> list[float]:
     return [round(value, 12) for value in values.values()]
 
 
+def split_differences(
+    ours: Mapping[BlockKey, float], theirs: Mapping[BlockKey, float]
+) -> dict[int, float]:
+    """By how much one method is ahead on each split that both have.
+
+    Args:
+        ours: `{(split, seed): score}`.
+        theirs: the same of the other method. On a split where both have some of the same seeds,
+            others do not count.
+    """
+    seeds = ours.keys() & theirs.keys()
+    splits = {split for split, _ in ours} & {split for split, _ in theirs}
+    others = splits - {split for split, _ in seeds}
+    means = [
+        split_means({k: v for k, v in of.items() if k in seeds or k[0] in others})
+        for of in (ours, theirs)
+    ]
+    # Without what rounding adds: equal differences have no spread.
+    return {split: round(means[0][split] - means[1][split], 12) for split in sorted(splits)}
+
+
 def _differences(
     scores: Mapping[str, Mapping[BlockKey, float]], first: str, second: str
 ) -> NDArray[np.float64]:
     ours, theirs = scores[first], scores[second]
-    seeds = ours.keys() & theirs.keys()
-    of_both = {split for split, _ in seeds}
-    splits = {split for split, _ in ours} & {split for split, _ in theirs}
-    if not splits:
+    by_split = split_differences(ours, theirs)
+    if not by_split:
         raise DataError(
             f"{first!r} and {second!r} have no split in common, got the splits "
             f"{sorted({s for s, _ in ours})} and {sorted({s for s, _ in theirs})}; compare methods "
             f"on the same splits"
         )
-    if len(splits) == 1 and seeds:
-        return np.array([round(ours[key] - theirs[key], 12) for key in sorted(seeds)])
-    means = [
-        split_means({k: v for k, v in of.items() if k in seeds or k[0] in splits - of_both})
-        for of in (ours, theirs)
-    ]
-    return np.array([round(means[0][split] - means[1][split], 12) for split in sorted(splits)])
+    seeds = sorted(ours.keys() & theirs.keys())
+    if len(by_split) == 1 and seeds:
+        return np.array([round(ours[key] - theirs[key], 12) for key in seeds])
+    return np.array(list(by_split.values()))
+
+
+def _difference(differences: NDArray[np.float64]) -> Interval:
+    found = interval(differences)
+    if found.half_width == 0.0 and found.mean != 0.0:
+        # A few equal differences don't show that there is no spread; of it, nothing is known.
+        return replace(found, half_width=math.nan)
+    return found

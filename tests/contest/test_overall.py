@@ -31,7 +31,7 @@ def comparison(name, **scores):
 @pytest.fixture
 def comparisons():
     return [
-        comparison("a", full=[0.5, 0.6, 0.7], lora=[0.4, 0.5, 0.6], biotune=[0.7, 0.8, 0.9]),
+        comparison("a", full=[0.5, 0.6, 0.7], lora=[0.4, 0.5, 0.59], biotune=[0.7, 0.8, 0.91]),
         comparison("b", full=[0.5, 0.9, 0.7], lora=[0.7, 0.5, 0.6], biotune=[0.6, 0.7, 0.9]),
     ]
 
@@ -52,7 +52,7 @@ def test_splits_that_a_method_lacks_are_left_out(comparisons):
 
 def test_a_verdict_needs_an_interval_that_leaves_out_zero(comparisons):
     found = {(duel.setting, duel.rival): duel for duel in duels(comparisons, "biotune")}
-    assert found["a", "lora"].difference.mean == pytest.approx(0.3)
+    assert found["a", "lora"].difference.mean == pytest.approx(0.92 / 3)
     assert found["a", "lora"].verdict == "better"
     assert found["b", "full"].verdict == "no difference shown"
     against = duels(comparisons[:1], "lora")
@@ -65,11 +65,20 @@ def test_over_all_settings_each_split_counts_once(comparisons):
     )
     found = {duel.rival: duel.difference for duel in overall_duels(comparisons, "biotune")}
     assert found.keys() == {"full", "lora"}
-    # a: three times 0.2. b: 0.1, -0.2, 0.2.
-    assert found["full"].mean == pytest.approx(0.7 / 6)
+    # a: 0.2, 0.2, 0.21. b: 0.1, -0.2, 0.2.
+    assert found["full"].mean == pytest.approx(0.71 / 6)
     assert found["full"].n == 6
     (with_c,) = overall_duels([*comparisons, other_splits], "biotune")
     assert (with_c.rival, with_c.difference.n) == ("full", 6)
+
+
+def test_over_all_settings_seeds_that_one_lacks_do_not_count():
+    more_seeds = record("biotune", "BioTune", [0.6, 0.7])
+    more_seeds.runs[0, 2] = {**more_seeds.runs[0, 1], "seed": 2}
+    more_seeds.runs[0, 2]["scores"] = {"macro_accuracy": 0.9}
+    each = Standings("a", PLAN, (record("full", "full", [0.5, 0.5]), more_seeds))
+    (duel,) = overall_duels([each], "biotune")
+    assert duel.difference.mean == pytest.approx(0.15)
 
 
 def test_nothing_has_no_ranks():
@@ -104,7 +113,7 @@ def test_the_page_of_results_is_written_from_the_files_alone(comparisons, tmp_pa
     assert text.startswith("# Results\n\nBefore.\n")
     assert "| BioTune          |      1.33 |" in text
     assert "BioTune has the best mean rank. On no setting is it below" in text
-    assert "**+0.300 ± 0.000**" in text
+    assert "**+0.307 ± 0.029**" in text
     assert "9 of 9 final trainings done" in text
     write_results.main()
     assert page.read_text() == text

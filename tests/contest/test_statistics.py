@@ -68,11 +68,13 @@ def test_three_methods_are_three_pairs_and_holm_counts_them():
     assert smallest.t_test_holm == pytest.approx(3 * smallest.t_test)
 
 
-def test_equal_scores_can_not_be_told_apart_and_constant_differences_can():
+def test_of_equal_differences_the_spread_is_not_known():
     (same,) = paired_tests({"a": runs(0.5, 0.7), "b": runs(0.5, 0.7)})
     assert (same.t_test, same.wilcoxon) == (1.0, 1.0)
     (shifted,) = paired_tests({"a": runs(0.5, 0.5), "b": runs(0.25, 0.25)})
-    assert shifted.t_test == 0.0
+    assert math.isnan(shifted.t_test)
+    assert (shifted.difference.mean, shifted.difference.n) == (0.25, 2)
+    assert math.isnan(shifted.difference.half_width)
 
 
 def test_unequal_numbers_of_scores_are_refused():
