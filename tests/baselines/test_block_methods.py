@@ -96,7 +96,7 @@ def test_options_are_chosen_at_the_middle_rate_and_then_rates_for_the_best(monke
     monkeypatch.setattr(method, "attempt", attempt)
     tuned = method.tune(problem)
     assert tried == [(0.65, 1.0), (0.75, 1.0), (0.9, 1.0), (0.75, 0.3), (0.75, 3.0)]
-    assert tuned.setting == Setting(3.0, "train", {"decay": 0.75})
+    assert tuned.setting == Setting(3.0, "epoch", {"decay": 0.75})
     assert tuned.score == pytest.approx(0.33)
 
 

@@ -52,7 +52,7 @@ def test_norm_only_trains_batch_norms_and_the_head_as_a_block_of_ours(resnet_pro
     found = {n.removeprefix("base_model.model.") for n in trained(resnet_problem, "norm-only")}
     norms = {n for n in outside_of_head(resnet_problem) if "normalization" in n}
     assert found == norms | {"classifier.1.weight", "classifier.1.bias"}
-    assert get_method("norm-only").norm_modes(resnet_problem, {}) == ("train", "frozen")
+    assert get_method("norm-only").norm_modes(resnet_problem, {}) == ("epoch", "frozen")
 
 
 def test_norm_only_trains_layer_norms_with_peft(vit_problem):

@@ -47,7 +47,7 @@ def test_the_list_of_methods_does_not_import_torch():
 def test_three_rates_are_tried_with_moving_and_frozen_statistics(resnet_problem):
     tuned = get_method("full").tune(resnet_problem)
     assert {(t.setting.rate, t.setting.norm_statistics) for t in tuned.tried} == {
-        (rate, mode) for rate in (0.3, 1.0, 3.0) for mode in ("train", "frozen")
+        (rate, mode) for rate in (0.3, 1.0, 3.0) for mode in ("epoch", "frozen")
     }
     assert len(tuned.tried) == 6
     assert tuned.score == max(t.score for t in tuned.tried)
@@ -59,7 +59,7 @@ def test_three_rates_are_tried_with_moving_and_frozen_statistics(resnet_problem)
 def test_a_method_that_trains_no_batch_norm_is_tried_at_three_rates(resnet_problem, vit_problem):
     tuned = get_method("linear-probe").tune(resnet_problem)
     assert [t.setting for t in tuned.tried] == [Setting(3.0), Setting(1.0), Setting(10.0)]
-    assert get_method("full").norm_modes(vit_problem, {}) == ("train",)
+    assert get_method("full").norm_modes(vit_problem, {}) == ("epoch",)
 
 
 def test_a_rate_is_that_of_the_optimizer(resnet_problem):
@@ -90,7 +90,7 @@ class AtBestEpoch(RunKeeper):
 )
 def test_a_final_run_tests_the_best_epoch_and_repeats_itself(make, name, options):
     problem = small_problem(make, epochs=4)
-    method, setting = get_method(name), Setting(30.0, options=options)
+    method, setting = get_method(name), Setting(100.0, options=options)
     run = method.final_run(problem, setting, 1)
     keeper = AtBestEpoch(problem.data.test)
     fitness = problem.evaluator.evaluate(method.training(problem, setting), [1], keeper=keeper)

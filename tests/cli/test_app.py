@@ -163,7 +163,7 @@ def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
         (["--train-fraction", "0"], "train_fraction"),
         (["--learning-rate", "0"], "learning_rate must be greater than 0, got 0.0"),
         (["--report-to", "foo"], "report_to must be none or one of"),
-        (["--norm-statistics", "moving"], "norm_statistics must be one of 'auto', 'train'"),
+        (["--norm-statistics", "moving"], "norm_statistics must be one of 'auto', 'epoch'"),
     ],
 )
 def test_a_mistake_is_one_clear_line_without_a_traceback(run, source, tmp_path, options, message):
@@ -181,7 +181,7 @@ def test_the_mode_of_batch_norm_may_be_left_to_evolution(run, source, tmp_path):
     assert status == 0, errors
     history = pd.read_csv(tmp_path / "history.csv")
     assert history.start.tolist()[2] == "full fine-tuning, frozen statistics"
-    assert set(history.norm_statistics) == {"train", "frozen"}
+    assert set(history.norm_statistics) == {"epoch", "frozen"}
 
 
 @pytest.mark.parametrize("command", ["search", "tune"])

@@ -119,7 +119,7 @@ def test_tuning_that_was_killed_repeats_no_finished_training(arena, tmp_path):
     record = Record()
     compare(arena, ["linear-probe"], output_dir=tmp_path, splits=1, seeds=[1], listener=record)
     assert [stage for stage in record.stages if "final" not in stage] == [
-        "linear probe: rate x 10, statistics train"
+        "linear probe: rate x 10, statistics epoch"
     ]
 
 

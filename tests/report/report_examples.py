@@ -134,7 +134,7 @@ def make_data(**changes: Any) -> ReportData:
         partition=partition,
         history=make_history(partition, winner=WINNER) if history is None else history,
         best_multipliers=WINNER,
-        norm_statistics="train",
+        norm_statistics="epoch",
         comparison=make_comparison(),
         facts={
             "individuals": "40",

@@ -51,13 +51,13 @@ def result(digits_train, digits_validation):
 
 def test_the_history_shows_each_gene_and_what_it_stands_for(result):
     history = result.history
-    assert set(history.norm_statistics) == {"train", "frozen"}
+    assert set(history.norm_statistics) == {"epoch", "frozen"}
     assert history.base_lr.between(10**-0.5, 10**0.5).all()
     for name in ALL:
         decoded = [settings_of({name: gene})[name] for gene in history[f"gene:{name}"]]
         assert history[name].tolist() == decoded
     for block in result.partition.names:
-        factor = history.base_lr * history.norm_statistics.map({"train": 1.0, "frozen": 0.1})
+        factor = history.base_lr * history.norm_statistics.map({"epoch": 1.0, "frozen": 0.1})
         expected = factor * 100 ** (history[f"importance:{block}"] - 0.5)
         trained = history[f"multiplier:{block}"].notna()
         assert history[f"multiplier:{block}"][trained].tolist() == pytest.approx(
@@ -74,7 +74,7 @@ def test_seeded_individuals_have_the_settings_that_hold_without_extra_genes(resu
         "last half",
         "gradient-informed",
     ]
-    assert starts.norm_statistics.tolist() == ["train", "train", "frozen", "train", "train"]
+    assert starts.norm_statistics.tolist() == ["epoch", "epoch", "frozen", "epoch", "epoch"]
     frozen = starts.iloc[2][[f"multiplier:{name}" for name in result.partition.names]]
     assert frozen.tolist() == pytest.approx([10**-0.5] * len(frozen))
     assert (starts.base_lr == 1.0).all()
@@ -98,7 +98,7 @@ def test_norm_statistics_evolve_where_there_are_any_if_that_is_left_open():
     left_open = SearchConfig(norm_statistics="auto", extra_genes=("l2sp",))
     settled = fitted_to(small_resnet(), left_open)
     assert settled.extra_genes == ("l2sp", "norm_statistics")
-    assert settled.norm_statistics == "train"
+    assert settled.norm_statistics == "epoch"
     assert fitted_to(nn.Linear(2, 2), left_open).extra_genes == ("l2sp",)
     closed = SearchConfig(norm_statistics="frozen")
     assert fitted_to(small_resnet(), closed) is closed

@@ -155,6 +155,7 @@ SMALL_VIT = ViTConfig(
 @pytest.mark.parametrize(
     ("make", "config", "settings"),
     [
+        (small_resnet, {"lr_multipliers": CONFIG, "norm_statistics": "epoch"}, {}),
         (small_resnet, {"lr_multipliers": CONFIG, "norm_statistics": "train"}, {}),
         (small_resnet, {"lr_multipliers": CONFIG, "norm_statistics": "frozen"}, {}),
         (

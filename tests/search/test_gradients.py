@@ -54,7 +54,7 @@ def test_a_block_without_gradient_has_0_and_one_without_weights_infinity():
     assert ratios == {"first": 0.0, "second": float("inf")}
 
 
-@pytest.mark.parametrize("norm_statistics", ["train", "frozen"])
+@pytest.mark.parametrize("norm_statistics", ["epoch", "train", "frozen"])
 def test_the_same_seed_gives_the_same_ratios_and_leaves_the_model_as_it_was(
     digits_train, norm_statistics
 ):
