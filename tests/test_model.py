@@ -78,7 +78,9 @@ def test_frozen_dropout_and_drop_path_drop_nothing(make):
     assert torch.equal(getattr(first, "logits", first), getattr(second, "logits", second))
 
 
-@pytest.mark.parametrize(("norm_statistics", "moves"), [("epoch", True), ("train", True), ("frozen", False)])
+@pytest.mark.parametrize(
+    ("norm_statistics", "moves"), [("epoch", True), ("train", True), ("frozen", False)]
+)
 def test_norm_statistics_decides_about_trained_blocks_only(norm_statistics, moves):
     config = BioTuneConfig(lr_multipliers={"stage1": 1.0}, norm_statistics=norm_statistics)
     model = quiet_wrap(resnet(), config)

@@ -28,6 +28,8 @@ from ..exceptions import ConfigError
 from .listener import SearchListener
 from .workers import STOP_SECONDS, Work
 
+logger = logging.getLogger(__name__)
+
 # Between two looks at what the tasks do.
 _PAUSE_SECONDS = 0.2
 
@@ -123,16 +125,20 @@ class RayWorkers:
         ended, self._tasks = ray.wait(
             self._tasks, num_returns=len(self._tasks), timeout=_PAUSE_SECONDS
         )
+        failed = []
         for task in ended:
             try:
                 ray.get(task)
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
-                self._errors.append(f"{type(cause).__name__}: {cause}")
+                failed.append(f"{type(cause).__name__}: {cause}")
+        self._errors += failed
         if len(self._errors) == self._number:
             raise ConfigError(
                 f"all {self._number} Ray worker(s) failed; the first one: {self._errors[0]}"
             )
+        for reason in failed:
+            logger.warning("a Ray worker failed: %s; the search goes on without it", reason)
         return bool(self._tasks)
 
     def _resources(self) -> _Resources:

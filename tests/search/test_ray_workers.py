@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -90,6 +91,30 @@ def test_tasks_that_all_fail_say_why(cluster, tmp_path):
         ConfigError, match=r"all 2 Ray worker\(s\) failed; the first one: .*no such"
     ):
         search(tmp_path, backend="ray", workers=2, model_init=Broken)
+
+
+class OneBreaks(Tiny):
+    """Fails in the process that comes first, and in no other."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.first = Path(place) / "first"
+
+    def forward(self, x):
+        with suppress(FileExistsError), self.first.open("x") as file:
+            file.write(str(os.getpid()))
+        if self.first.read_text() == str(os.getpid()):
+            raise RuntimeError("no such kernel")
+        return super().forward(x)
+
+
+@pytest.mark.slow
+def test_a_task_that_fails_is_told_and_the_others_go_on(cluster, tmp_path, caplog):
+    model_init = partial(OneBreaks, str(tmp_path))
+    result = search(tmp_path, backend="ray", workers=2, model_init=model_init)
+    assert "a Ray worker failed: RuntimeError: no such kernel" in caplog.text
+    assert "the search goes on without it" in caplog.text
+    assert len({trial.user_attrs["process"] for trial in finished_trials(result.study)}) == 1
 
 
 @pytest.mark.slow
