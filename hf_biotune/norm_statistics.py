@@ -90,3 +90,15 @@ class EpochStatistics:
         """Begin an epoch: the next batch takes the place of the statistics."""
         for module, average in self._averages:
             average.restart(module)
+
+
+def restart_averages(model: nn.Module) -> None:
+    """Begin an epoch, in whatever model such modules are.
+
+    Args:
+        model: with or without a tuner around it.
+    """
+    for module in model.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, _EpochAverage):
+                hook.restart(module)

@@ -12,7 +12,7 @@ from torch import nn
 from wrapped import batch, resnet, same, snapshot, train
 
 from hf_biotune import BioTuneConfig, get_biotune_model
-from hf_biotune.norm_statistics import EpochStatistics
+from hf_biotune.norm_statistics import EpochStatistics, restart_averages
 
 STEM, STAGE1 = "resnet.embedder.embedder", "resnet.encoder.stages.1.layers.0.shortcut"
 
@@ -198,6 +198,17 @@ def test_eval_begins_anew_though_nothing_was_evaluated():
     for model in models:
         train(model)  # ends with `model.eval()`
     models[0].base_model.restart_statistics()
+    for model in models:
+        train(model)
+    assert same(snapshot(models[0]), snapshot(models[1]))
+
+
+def test_any_model_can_begin_an_epoch():
+    models = [wrapped(), wrapped()]
+    for model in models:
+        model(**batch(model, 8, seed=1))
+    restart_averages(models[0])
+    models[1].base_model.restart_statistics()
     for model in models:
         train(model)
     assert same(snapshot(models[0]), snapshot(models[1]))

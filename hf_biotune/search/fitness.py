@@ -22,6 +22,7 @@ from transformers import TrainingArguments, get_scheduler, set_seed
 
 from ..classification import loss_of
 from ..config import BioTuneConfig
+from ..norm_statistics import restart_averages
 from .data import EncodedSplit, SplitView
 from .execution import Execution, precision_of
 from .fitness_result import DIVERGED, EpochRecord, FitnessResult, SeedRun
@@ -219,6 +220,7 @@ class FitnessEvaluator:
                         self.epochs,
                     )
                 )
+                restart_averages(model)
             train_loss = self._epoch(forward, optimizer, scheduler, samples, seed, epoch)
             rate = optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["lr_multiplier"]
             curve.append(self._record(forward, validation, train_loss, rate))

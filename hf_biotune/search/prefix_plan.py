@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from ..blocks import Partition
 from ..exceptions import BioTuneError
+from ..norm_statistics import restart_averages
 from .prefix_stubs import Calls, StubbedCalls
 
 # Two numbers of samples tell which dimension of a tensor grows with them.
@@ -148,6 +149,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     finally:
         for buffer, before in buffers:
             buffer.copy_(before)
+        restart_averages(model)
         for parameter, requires_grad in trained:
             parameter.requires_grad_(requires_grad)
 

@@ -76,12 +76,15 @@ def test_a_step_behind_every_boundary_is_that_of_the_whole_model(name: str) -> N
         wrapped = get_biotune_model(pool.restore(0), config, keep_base_weights=False)
         wrapped.train()
         forward = cache.forward(wrapped, wrapped, 0, "cpu")
+        untouched = [buffer.clone() for buffer in wrapped.buffers()]
         forward.prepare(samples.view(), [BATCH])
         buffers = [buffer.clone() for buffer in wrapped.buffers()]
+        assert equal(untouched, buffers), names[n_blocks]
         cached = outcome(forward, samples)
         statistics = [buffer.clone() for buffer in wrapped.buffers()]
         for buffer, before in zip(wrapped.buffers(), buffers, strict=True):
             buffer.copy_(before)
+        wrapped.base_model.restart_statistics()
         whole = outcome(Forward(wrapped, "cpu"), samples)
         assert equal(cached, whole), names[n_blocks]
         assert equal(statistics, list(wrapped.buffers())), names[n_blocks]

@@ -164,7 +164,7 @@ def test_the_comparison_table_is_that_of_the_markdown(page):
 def test_the_page_tells_where_the_winner_came_from_and_how_to_use_it(page):
     words = " ".join(page.text.split())
     assert "The winner is trial 29 of generation 2 (offspring)." in words
-    assert "updated during training in trained blocks, kept in frozen ones" in words
+    assert "averages of each epoch in trained blocks, kept in frozen ones" in words
     assert "hf-biotune tune --model tf_efficientnet_lite0 --dataset mnist-200 --seed 0" in words
     assert "BioTuneModel.from_pretrained(base_model" in words
 
