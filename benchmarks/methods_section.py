@@ -74,14 +74,14 @@ def coverage(comparisons: list[Standings]) -> str:
     lines = [
         "Made by `benchmarks/comparison.py`. All methods get the same data, epochs, patience, "
         "batches and splits. Each chooses its rate (of three) and, where there is one to choose, "
-        "its BatchNorm mode by validation samples. Searches leave that mode alone (statistics of "
-        "trained blocks move) and choose blocks and rates; those of different splits and data sets "
-        "draw different genotypes. The cost of tuning, and of a search, is in the tables. The "
-        "ensembles of searches are all trainings of the best three individuals that were kept, up "
-        "to nine models at no further training; that of full fine-tuning is five models. Intervals "
-        "are 95 % of Student's t over the means of splits, or over seeds where there is one split. "
-        "The splits of a setting are drawn from one pool and share samples, so that for new data "
-        "of the same kind the intervals are too narrow.",
+        "its BatchNorm mode (averages of the epoch, or frozen) by validation samples. Searches "
+        "leave that mode alone (averages of the epoch) and choose blocks and rates; those of "
+        "different splits and data sets draw different genotypes. The cost of tuning, and of a "
+        "search, is in the tables. The ensembles of searches are all trainings of the best three "
+        "individuals that were kept, up to nine models at no further training; that of full fine- "
+        "tuning is five models. Intervals are 95 % of Student's t over the means of splits, or "
+        "over seeds where there is one split. The splits of a setting are drawn from one pool and "
+        "share samples, so that for new data of the same kind the intervals are too narrow.",
         "",
     ]
     for each in comparisons:

@@ -69,6 +69,7 @@ VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "default": SearchConfig,
     "extra genes": lambda: SearchConfig(extra_genes=("norm_statistics", "base_lr")),
     "norm statistics": lambda: SearchConfig(extra_genes=("norm_statistics",)),
+    "PyTorch's statistics": lambda: SearchConfig(norm_statistics="train"),
     # What people do by hand: no search, the final trainings alone.
     "full fine-tuning": SearchConfig,
     "linear probe": SearchConfig,
@@ -115,6 +116,7 @@ class Run:
         ensemble_score: on test samples, of the best three as the search kept them; no training.
         multipliers: of the winner.
         memory_layout: of the trainings.
+        norm_statistics: of BatchNorm in the winner's trained blocks.
     """
 
     setting: str
@@ -131,6 +133,7 @@ class Run:
     ensemble_score: float | None = None
     multipliers: dict[str, float] = field(default_factory=dict)
     memory_layout: str = "channels_last"
+    norm_statistics: str = "epoch"
 
 
 class Clock(SearchListener):
@@ -240,6 +243,7 @@ def run(laboratory: Laboratory, run: Run, directory: Path) -> Run:
     else:
         config = searched(laboratory, run, directory)
     run.multipliers = config.lr_multipliers
+    run.norm_statistics = config.norm_statistics
     if not is_few(run.variant):
         run.test_scores = laboratory.test(config, run.memory_layout, FINAL_SEEDS)
     return run

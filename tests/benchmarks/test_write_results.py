@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from search_cost_report import search_cost_section
+from step_section import statistics_section
 from write_results import PAGE, PLOT, RESULTS, written
 
 
@@ -22,6 +23,7 @@ def run(variant: str, split: int, cpu_seconds: float, scores: list[float], **fie
         "reference_seconds": [10.0, 10.0],
         "test_scores": scores,
         "ensemble_score": None,
+        "norm_statistics": "train" if variant == "paper" else "epoch",
         **fields,
     }
 
@@ -46,6 +48,36 @@ def test_costs_are_compared_split_by_split() -> None:
     assert "the paper's scheme: +0.0450 ± 0.1906." in text
     assert "| paper   |    0, 1 |      20.0 |    300 |  2500 | 0.8250 ± 0.3177 |" in text
     assert "0.9500 |" in text
+
+
+def test_runs_of_before_a_new_default_are_told_as_such() -> None:
+    old = [run("paper", 0, 2000, [0.8]), run("default", 0, 100, [0.9])]
+    for each in old:
+        del each["norm_statistics"]
+    text = search_cost_section(old)
+    assert "| default, when PyTorch's BatchNorm statistics were the default |" in text
+    assert "| paper " in text
+    assert "Both had PyTorch's BatchNorm statistics; with averages of the epoch" in text
+    assert "PyTorch" not in search_cost_section([run(v, 0, 1, [0.9]) for v in ("paper", "default")])
+
+
+def test_a_gain_by_epoch_statistics_is_counted_choice_by_choice() -> None:
+    rows = [
+        {"setting": "digits", "trained": trained, "mode": mode, "scores": [0.1, 0.2, 0.3, last]}
+        for trained, mode, last in [
+            ("full fine-tuning", "train", 0.5),
+            ("full fine-tuning", "epoch", 0.7),
+            ("random genotype 0", "train", 0.6),
+            ("random genotype 0", "epoch", 0.5),
+            ("random genotype 1", "train", 0.4),
+            ("random genotype 1", "epoch", 0.6),
+        ]
+    ]
+    text = statistics_section({"epochs": 4, "rows": rows})
+    assert "digits 2 times higher, 1 times lower, +0.100 on average" in text
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["digits, 2 random genotypes, mean", "epoch", "0.200", "0.550"] in cells
+    assert ["digits, full fine-tuning", "train", "0.200", "0.500"] in cells
 
 
 def test_levers_are_told_in_reference_trainings() -> None:
