@@ -8,8 +8,16 @@ from collections import defaultdict
 from pathlib import Path
 
 from hf_biotune.contest.outputs import table_rows
-from hf_biotune.contest.overall import Duel, common_methods, duels, overall_duels, overall_ranking
+from hf_biotune.contest.overall import (
+    Duel,
+    common_methods,
+    duels,
+    overall_duels,
+    overall_ranking,
+    record_of,
+)
 from hf_biotune.contest.standings import Standings
+from hf_biotune.contest.statistics import split_means
 from hf_biotune.report import numbers
 from hf_biotune.report.plots import plot_critical_difference
 from hf_biotune.report.tables import markdown_table
@@ -44,6 +52,8 @@ def section(comparisons: list[Standings], plot: str) -> str:
         "with 95 % intervals, before any correction for the number of pairs; bold where the "
         "interval leaves out 0.",
         *(part for name in own_of(comparisons) for part in stand_of(name, comparisons)),
+        "### What the validation samples promised",
+        promises(comparisons),
         "### Scores and costs",
         "Peak memory on a CPU is that of the whole process, with libraries, data and caches; LoRA "
         "works on a copy of the model, and ensembles hold all their members.",
@@ -71,17 +81,18 @@ def titles_of(comparisons: list[Standings]) -> dict[str, str]:
 
 def coverage(comparisons: list[Standings]) -> str:
     """What was compared, and what of it is finished."""
+    moving = _moving_statistics(comparisons)
     lines = [
         "Made by `benchmarks/comparison.py`. All methods get the same data, epochs, patience, "
         "batches and splits. Each chooses its rate (of three) and, where there is one to choose, "
-        "its BatchNorm mode (averages of the epoch, or frozen) by validation samples. Searches "
-        "leave that mode alone (averages of the epoch) and choose blocks and rates; those of "
+        f"its BatchNorm mode ({moving}, or frozen) by validation samples. Searches leave that mode "
+        f"alone ({moving}) and choose blocks and rates; those of "
         "different splits and data sets draw different genotypes. The cost of tuning, and of a "
         "search, is in the tables. The ensembles of searches are all trainings of the best three "
-        "individuals that were kept, up to nine models at no further training; that of full fine- "
-        "tuning is five models. Intervals are 95 % of Student's t over the means of splits, or "
-        "over seeds where there is one split. The splits of a setting are drawn from one pool and "
-        "share samples, so that for new data of the same kind the intervals are too narrow.",
+        "individuals that were kept, up to nine models at no further training; that of full "
+        "fine-tuning is five models. Intervals are 95 % of Student's t over the means of splits, "
+        "or over seeds where there is one split. The splits of a setting are drawn from one pool "
+        "and share samples, so that for new data of the same kind the intervals are too narrow.",
         "",
     ]
     for each in comparisons:
@@ -97,6 +108,16 @@ def coverage(comparisons: list[Standings]) -> str:
             f"done."
         )
     return "\n".join(lines)
+
+
+def _moving_statistics(comparisons: list[Standings]) -> str:
+    modes = {
+        tuning["setting"]["norm_statistics"]
+        for each in comparisons
+        for tuning in record_of(each, OURS).tunings.values()
+        if "setting" in tuning
+    }
+    return "PyTorch's moving statistics" if "train" in modes else "averages of the epoch"
 
 
 def _counted(number: int, what: str) -> str:
@@ -167,6 +188,36 @@ def target(name: str, comparisons: list[Standings]) -> str:
         return f"{rank}. On no setting is it below {rivals} by more than the interval."
     where = "; ".join(f"{titles[d.rival]} on {d.setting}" for d in below)
     return f"{rank}. It is below a rival by more than the interval here: {where}."
+
+
+def promises(comparisons: list[Standings]) -> str:
+    """The score by which each method chose its setting, beside what the choice is worth."""
+    titles = titles_of(comparisons)
+    rows = []
+    for name in common_methods(comparisons):
+        pairs = [pair for each in comparisons for pair in _promised(each, name)]
+        if pairs:
+            promised, kept = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+            rows.append((promised - kept, titles[name], promised, kept))
+    table = [("Method", "Validation", "Test", "Lost")]
+    for lost, title, promised, kept in sorted(rows):
+        table.append((title, f"{promised:.3f}", f"{kept:.3f}", numbers.difference(lost)))
+    return (
+        "The validation score of the setting that a method chose, and the test score of its final "
+        "trainings, means over all splits of all settings. Whoever chooses among more by the same "
+        "samples is promised more than he gets: searches choose among dozens of individuals, by "
+        f"100 to 256 images or 200 texts.\n\n{markdown_table(table)}"
+    )
+
+
+def _promised(standings: Standings, name: str) -> list[tuple[float, float]]:
+    record = record_of(standings, name)
+    tested = split_means(record.scores(standings.metric))
+    return [
+        (float(record.tunings[split]["score"]), score)
+        for split, score in tested.items()
+        if "score" in record.tunings.get(split, {})
+    ]
 
 
 def scores(standings: Standings) -> str:

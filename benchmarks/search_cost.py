@@ -116,7 +116,7 @@ class Run:
         ensemble_score: on test samples, of the best three as the search kept them; no training.
         multipliers: of the winner.
         memory_layout: of the trainings.
-        norm_statistics: of BatchNorm in the winner's trained blocks.
+        norm_statistics: of BatchNorm in trained blocks, as the search was told.
     """
 
     setting: str
@@ -242,8 +242,8 @@ def run(laboratory: Laboratory, run: Run, directory: Path) -> Run:
         config = baseline_config(run.variant, names)
     else:
         config = searched(laboratory, run, directory)
+        run.norm_statistics = VARIANTS[run.variant]().norm_statistics
     run.multipliers = config.lr_multipliers
-    run.norm_statistics = config.norm_statistics
     if not is_few(run.variant):
         run.test_scores = laboratory.test(config, run.memory_layout, FINAL_SEEDS)
     return run

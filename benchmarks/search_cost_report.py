@@ -111,8 +111,8 @@ def _old(default: Splits) -> str:
     if _modes(default) == {EPOCH}:
         return ""
     return (
-        " Both had PyTorch's BatchNorm statistics; with averages of the epoch the default costs "
-        "the same, but its score has not been measured anew."
+        " Both had PyTorch's BatchNorm statistics; with averages of the epoch, the default of "
+        "today, neither cost nor score have been measured anew here."
     )
 
 

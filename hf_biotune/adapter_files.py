@@ -20,6 +20,7 @@ from .config import BioTuneConfig
 from .exceptions import CheckpointError, ConfigError
 from .export import auto_mapping, export_model
 from .hub import fetch_card, push_directory
+from .norm_statistics import remove_averages
 from .untrusted import shown
 
 if TYPE_CHECKING:
@@ -315,4 +316,5 @@ def as_before_on_failure(model: nn.Module) -> Iterator[None]:
             module.training = value
         if not had_config:
             model.__dict__.pop("peft_config", None)
+            remove_averages(model)
         raise

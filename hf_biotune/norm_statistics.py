@@ -17,88 +17,124 @@ from torch import nn
 BATCH_NORM = nn.modules.batchnorm._NormBase
 
 
-class _EpochAverage:
-    """Sets the momentum of one BatchNorm before each of its steps.
+class EpochStatistics:
+    """The BatchNorm modules of a model whose statistics are averages of the current epoch.
 
-    The first batch after an evaluation takes the place of the running statistics, the next ones
-    join by their numbers of samples. When that is less than the module's own momentum (of a full
-    batch; for a smaller one, its share of that), it is as PyTorch has it.
+    An evaluation ends an epoch, unless somebody tells where epochs begin.
 
-    Args:
-        module: whose momentum is set, from now on.
+    Attributes:
+        is_suspended: whether forward passes are none of the training, and don't count.
+        is_told: whether somebody calls [`~EpochStatistics.restart`] where epochs begin.
     """
 
-    def __init__(self, module: Any) -> None:
-        self._own: float = module.momentum
-        self._seen = 0
-        self._largest = 1
-        self._handle = module.register_forward_pre_hook(self)
-
-    def __call__(self, module: Any, inputs: tuple[Any, ...]) -> None:
-        # A compiled graph would be compiled anew for each value; replicas of DataParallel are gone
-        # after the step. Both keep the module's own momentum.
-        if torch.compiler.is_compiling() or getattr(module, "_is_replica", False) or not inputs:
-            return
-        if not module.training:
-            self.restart(module)
-            return
-        size = len(inputs[0])
-        self._seen += size
-        self._largest = max(self._largest, size)
-        module.momentum = max(self._own * size / self._largest, size / max(1, self._seen))
-
-    def restart(self, module: Any) -> None:
-        """Let the next batch take the place of the statistics."""
-        self._seen = 0
-        module.momentum = self._own
-
-    def remove(self, module: Any) -> None:
-        """Leave the module as it was."""
-        self._handle.remove()
-        module.momentum = self._own
-
-
-class EpochStatistics:
-    """The BatchNorm modules of a model whose statistics are averages since the last evaluation."""
-
     def __init__(self) -> None:
-        self._averages: list[tuple[nn.Module, _EpochAverage]] = []
+        self._averages: list[_EpochAverage] = []
+        self.is_suspended = False
+        self.is_told = False
 
     def follow(self, modules: Iterable[nn.Module]) -> None:
         """Follow these modules, and no others any more.
 
         Args:
-            modules: those without running statistics, or whose statistics are averages over the
-                whole training (`momentum=None`), stay as they are.
+            modules: those without running statistics stay as they are.
         """
         self.leave()
         self._averages = [
-            (module, _EpochAverage(module))
+            _EpochAverage(module, self)
             for module in modules
-            if isinstance(module, BATCH_NORM)
-            and module.track_running_stats
-            and module.momentum is not None
+            if isinstance(module, BATCH_NORM) and module.track_running_stats
         ]
 
     def leave(self) -> None:
         """Leave all modules as they were."""
-        for module, average in self._averages:
-            average.remove(module)
+        for average in self._averages:
+            average.remove()
         self._averages = []
 
     def restart(self) -> None:
-        """Begin an epoch: the next batch takes the place of the statistics."""
-        for module, average in self._averages:
-            average.restart(module)
+        """Let the next batch take the place of the statistics."""
+        for average in self._averages:
+            average.seen = 0
+
+    def on_evaluation(self) -> None:
+        """The model is put into eval mode."""
+        if not self.is_told:
+            self.restart()
+
+
+class _EpochAverage:
+    """Gives one BatchNorm another momentum for the time of each training step.
+
+    The first batch of an epoch takes the place of the running statistics, the next ones join by
+    their numbers of samples. When that is less than the module's own momentum (of a full batch; for
+    a smaller one, its share of that), it is as PyTorch has it.
+
+    Args:
+        module: which one.
+        owner: knows whether an evaluation ends an epoch.
+    """
+
+    def __init__(self, module: nn.Module, owner: EpochStatistics) -> None:
+        self.seen = 0
+        self._owner = owner
+        self._largest = 1
+        self._own: float | None = None
+        self._handles = (
+            module.register_forward_pre_hook(self.before),
+            module.register_forward_hook(self.after, always_call=True),
+        )
+
+    def before(self, module: Any, inputs: tuple[Any, ...]) -> None:
+        """Set the momentum."""
+        # A compiled graph would be compiled anew for each value; replicas of DataParallel are gone
+        # after the step. Both keep the module's own momentum. Without one (`None`) the statistics
+        # are averages over everything.
+        if (
+            torch.compiler.is_compiling()
+            or getattr(module, "_is_replica", False)
+            or self._owner.is_suspended
+            or module.momentum is None
+            or not inputs
+        ):
+            return
+        if not module.training:
+            if not self._owner.is_told:
+                self.seen = 0
+            return
+        size = len(inputs[0])
+        self.seen += size
+        self._largest = max(self._largest, size)
+        self._own = module.momentum
+        module.momentum = max(self._own * size / self._largest, size / max(1, self.seen))
+
+    def after(self, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Set it back: whoever looks at it, copies it or changes it finds the module's own."""
+        if self._own is not None:
+            module.momentum, self._own = self._own, None
+
+    def remove(self) -> None:
+        """Leave the module as it was."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def averages_of(model: nn.Module) -> list[_EpochAverage]:
+    """Those that follow modules of a model, with or without a tuner around it."""
+    owners = (
+        getattr(hook, "__self__", None)
+        for module in model.modules()
+        for hook in module._forward_pre_hooks.values()
+    )
+    return [owner for owner in owners if isinstance(owner, _EpochAverage)]
 
 
 def restart_averages(model: nn.Module) -> None:
-    """Begin an epoch, in whatever model such modules are.
+    """Let the next batch take the place of the statistics, in whatever model they are."""
+    for average in averages_of(model):
+        average.seen = 0
 
-    Args:
-        model: with or without a tuner around it.
-    """
-    for module in model.modules():
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, _EpochAverage):
-                hook.restart(module)
+
+def remove_averages(model: nn.Module) -> None:
+    """Leave all modules of a model as they were."""
+    for average in averages_of(model):
+        average.remove()

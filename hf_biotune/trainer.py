@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import has_length
 
 from .exceptions import ConfigError
 from .optim import ArgumentsHolder, BioTuneOptimizerFactory, find_biotune_model
@@ -60,10 +62,22 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin the averages of BatchNorm statistics, also where no evaluation has ended them."""
+        """Begin the averages of BatchNorm statistics, unless the training ends in this epoch."""
+        model = kwargs.get("model")
+        if model is None:
+            return
+        statistics = find_biotune_model(model).base_model.statistics
+        statistics.is_told = True
+        if state.max_steps - state.global_step >= _steps(args, kwargs):
+            statistics.restart()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """From now on an evaluation ends an epoch."""
         model = kwargs.get("model")
         if model is not None:
-            find_biotune_model(model).base_model.restart_statistics()
+            find_biotune_model(model).base_model.statistics.is_told = False
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -88,6 +102,13 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
         # Trainer has copied `logs` into its history by now.
         if state.log_history and "learning_rate" in state.log_history[-1]:
             state.log_history[-1].update(rates)
+
+
+def _steps(args: TrainingArguments, kwargs: Mapping[str, Any]) -> int:
+    """Optimizer steps of an epoch; 0 if the data has no length."""
+    loader: Any = kwargs.get("train_dataloader")
+    batches = len(loader) if has_length(loader) else 0
+    return math.ceil(batches / int(args.gradient_accumulation_steps))
 
 
 def _rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:

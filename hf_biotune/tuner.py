@@ -70,11 +70,10 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self._base_tensors: dict[str, torch.Tensor] = {}
         # The same for the tensors of each adapter that is not in place at the moment.
         self._stored: dict[str, dict[str, torch.Tensor]] = {}
-        self._statistics = EpochStatistics()
+        self.statistics = EpochStatistics()
         self.register(adapter_name, config)
         self._apply_requires_grad(adapter_name, not config.inference_mode)
         self._rebuild_markers()
-        self._follow_statistics()
         # Where PEFT and transformers look for it.
         setattr(model, "peft_config", self.peft_config)  # noqa: B010 - not a tensor or module
         if inject:
@@ -179,7 +178,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         if mode:
             self.keep_frozen()
         else:
-            self.restart_statistics()
+            self.statistics.on_evaluation()
         return self
 
     def keep_frozen(self) -> None:
@@ -187,18 +186,11 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         for module in self.frozen_modules():
             module.training = False
 
-    def restart_statistics(self) -> None:
-        """Begin an epoch, for the BatchNorm statistics that are averages of one.
-
-        They begin anew after each evaluation by themselves; this is for trainings without.
-        """
-        self._statistics.restart()
-
-    def _follow_statistics(self) -> None:
+    def _follow_statistics(self, trainable: bool) -> None:
         config = self.peft_config[self.active_adapter]
         found = self.partitions[self.active_adapter]
-        averaged = config.norm_statistics == "epoch" and not config.inference_mode
-        self._statistics.follow(
+        averaged = trainable and config.norm_statistics == "epoch"
+        self.statistics.follow(
             module
             for name, module in self.model.named_modules()
             if averaged and blocks_of_module(found, name, module) & config.lr_multipliers.keys()
@@ -217,6 +209,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         for name, parameter in self.model.named_parameters():
             trained = trainable and self.is_trained_parameter(name, adapter_name)
             parameter.requires_grad_(trained)
+        self._follow_statistics(trainable)
 
     # -- swapping -------------------------------------------------------------------------------
 
@@ -268,6 +261,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             self._require_base("disabling the adapter")
             self._take_out()
             self.enabled = False
+            self.statistics.is_suspended = True
             self._was_trainable = [p.requires_grad for p in self.model.parameters()]
             self.model.requires_grad_(False)
 
@@ -276,6 +270,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         if not self.enabled:
             self._put_in(self.active_adapter)
             self.enabled = True
+            self.statistics.is_suspended = False
             for parameter, trainable in zip(
                 self.model.parameters(), self._was_trainable, strict=True
             ):
@@ -306,7 +301,6 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             self._put_in(names[0])
             self._rebuild_markers()
         self._apply_requires_grad(names[0], not inference_mode)
-        self._follow_statistics()
         (self.model if self.is_injected else self).train(self.model.training)
 
     def set_requires_grad(
@@ -370,7 +364,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         elif self.enabled:
             self._require_base("unload")
             self._take_out()
-        self._statistics.leave()
+        self.statistics.leave()
         model: nn.Module = self.model
         if "peft_config" in model.__dict__:
             del model.peft_config

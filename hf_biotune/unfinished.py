@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
@@ -14,6 +15,7 @@ from .report import ReportData
 from .report.plots.pareto import shown_rows
 from .search import resolve_metric
 from .search.history import history_of
+from .search.identity import IDENTITY_KEY
 from .search.storages import STUDY_NAME, open_storage
 
 
@@ -25,7 +27,6 @@ def unfinished_report_data(
     dataset: str,
     command: str = "",
     metric: str = "macro_accuracy",
-    norm_statistics: str = "epoch",
     learning_rate: float | None = None,
     storage: str | None = None,
 ) -> ReportData:
@@ -37,7 +38,6 @@ def unfinished_report_data(
         model, dataset: their names.
         command: that goes on with it.
         metric: the score.
-        norm_statistics: see [`BioTuneConfig`]; where they evolve, those of the best are told.
         learning_rate: the base rate. Default: unknown.
         storage: see [`open_storage`].
 
@@ -80,12 +80,18 @@ def unfinished_report_data(
             for name in partition.names
             if pd.notna(best[f"multiplier:{name}"])
         },
-        norm_statistics=str(best.get("norm_statistics", norm_statistics)),
+        norm_statistics=str(best.get("norm_statistics", _norm_statistics(study))),
         comparison=None,
         facts=facts,
         command=command,
         python="# The search has not ended: there is no adapter yet.",
     )
+
+
+def _norm_statistics(study: optuna.Study) -> str:
+    """What the search was told to do with them; a study of other origin tells nothing."""
+    identity = study.user_attrs.get(IDENTITY_KEY)
+    return str(identity.get("norm_statistics", "")) if isinstance(identity, Mapping) else ""
 
 
 def _best(history: pd.DataFrame, greater_is_better: bool) -> pd.Series[float]:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from wrapped import batch, resnet, same, snapshot, train
 
-from hf_biotune import BioTuneConfig, get_biotune_model
+from hf_biotune import BioTuneConfig, BioTuneModel, get_biotune_model
+from hf_biotune.checkpoint import WEIGHTS_NAME
+from hf_biotune.exceptions import CheckpointError
 from hf_biotune.norm_statistics import EpochStatistics, restart_averages
 
 STEM, STAGE1 = "resnet.embedder.embedder", "resnet.encoder.stages.1.layers.0.shortcut"
@@ -101,21 +103,54 @@ def test_an_evaluation_moves_nothing():
     assert same(snapshot(module), before)
 
 
-@pytest.mark.parametrize(
-    "module", [nn.BatchNorm1d(2, momentum=None), nn.BatchNorm1d(2, track_running_stats=False)]
-)
-def test_a_norm_that_has_no_momentum_stays_as_it_is(module):
+def test_a_norm_without_statistics_stays_as_it_is():
+    module = nn.BatchNorm1d(2, track_running_stats=False)
     EpochStatistics().follow([module])
     assert hooks(module) == 0
 
 
-def test_whoever_is_left_is_as_before():
+def test_averages_over_everything_stay_what_they_are():
+    module, statistics = followed(momentum=None)
+    drawn = batches(8, 8, 4)
+    for data in drawn:
+        module(data)
+        statistics.restart()
+    # Each batch counts as much, whatever its size.
+    torch.testing.assert_close(module.running_mean, torch.stack([d.mean(0) for d in drawn]).mean(0))
+
+
+def test_between_steps_the_momentum_is_the_modules_own():
     module, statistics = followed(0.3)
-    module(batches(8)[0])
-    assert module.momentum == 1.0
-    statistics.leave()
+    for _ in range(3):
+        module(batches(8)[0])
+        assert module.momentum == 0.3
+    with pytest.raises(ValueError, match="expected 2D or 3D input"):
+        module(torch.randn(2, 2, 2, 2))
     assert module.momentum == 0.3
+    statistics.leave()
     assert hooks(module) == 0
+
+
+def test_another_momentum_is_taken_as_it_comes():
+    module, _ = followed()
+    drawn = batches(*[4] * 40)
+    for data in drawn[:-1]:
+        module(data)
+    module.momentum = 0.5
+    before = module.running_mean.clone()
+    module(drawn[-1])
+    torch.testing.assert_close(module.running_mean, (before + drawn[-1].mean(0)) / 2)
+
+
+def test_when_epochs_are_told_an_evaluation_ends_none():
+    module, statistics = followed()
+    statistics.is_told = True
+    first, second = batches(8, 8)
+    module(first)
+    module.eval()(first)
+    statistics.on_evaluation()
+    module.train()(second)
+    torch.testing.assert_close(module.running_mean, torch.cat([first, second]).mean(0))
 
 
 def test_a_compiled_model_has_its_own_momentum():
@@ -158,10 +193,21 @@ def test_weights_do_not_depend_on_it():
 def test_the_base_model_is_given_back_as_it_was():
     model = wrapped()
     model(**batch(model, 8, seed=0))
-    assert momenta(model) == {0.1, 1.0}
+    assert hooks(model) > 0
     base = model.merge_and_unload()
     assert momenta(base) == {0.1}
     assert hooks(base) == 0
+
+
+def test_passes_with_the_adapter_disabled_do_not_count():
+    models = [wrapped(), wrapped()]
+    for model in models:
+        model(**batch(model, 8, seed=1))
+    with models[0].disable_adapter():
+        models[0].train()(**batch(models[0], 8, seed=2))
+    for model in models:
+        model.train()(**batch(model, 8, seed=3))
+    assert same(*(model.biotune_state_dict() for model in models))
 
 
 def test_each_adapter_has_its_own_mode():
@@ -178,8 +224,22 @@ def test_each_adapter_has_its_own_mode():
 def test_a_model_for_inference_has_no_hooks(tmp_path):
     model = wrapped()
     model.save_pretrained(tmp_path)
-    assert hooks(type(model).from_pretrained(resnet(), tmp_path)) == 0
+    loaded = type(model).from_pretrained(resnet(), tmp_path)
+    assert hooks(loaded) == 0
+    loaded.set_adapter("default")
+    assert hooks(loaded) > 0
+    loaded.set_adapter("default", inference_mode=True)
+    assert hooks(loaded) == 0
     assert hooks(type(model).from_pretrained(resnet(), tmp_path, is_trainable=True)) > 0
+
+
+def test_a_load_that_fails_leaves_no_hooks(tmp_path):
+    wrapped().save_pretrained(tmp_path)
+    (tmp_path / WEIGHTS_NAME).write_bytes(b"nonsense")
+    base = resnet()
+    with pytest.raises(CheckpointError):
+        BioTuneModel.from_pretrained(base, tmp_path, is_trainable=True)
+    assert hooks(base) == 0
 
 
 def test_a_copy_counts_on_its_own():
@@ -197,7 +257,7 @@ def test_eval_begins_anew_though_nothing_was_evaluated():
     models = [wrapped(), wrapped()]
     for model in models:
         train(model)  # ends with `model.eval()`
-    models[0].base_model.restart_statistics()
+    models[0].base_model.statistics.restart()
     for model in models:
         train(model)
     assert same(snapshot(models[0]), snapshot(models[1]))
@@ -208,7 +268,7 @@ def test_any_model_can_begin_an_epoch():
     for model in models:
         model(**batch(model, 8, seed=1))
     restart_averages(models[0])
-    models[1].base_model.restart_statistics()
+    models[1].base_model.statistics.restart()
     for model in models:
         train(model)
     assert same(snapshot(models[0]), snapshot(models[1]))

@@ -338,3 +338,18 @@ def test_statistics_are_those_of_the_last_epoch(tmp_path, evaluation):
     running.train()
     assert len(seen) == STEPS_PER_EPOCH
     torch.testing.assert_close(norm.running_mean, torch.cat(seen).mean((0, 2, 3)))
+
+
+def test_a_training_that_ends_within_an_epoch_keeps_the_last_averages(tmp_path):
+    seen: list[torch.Tensor] = []
+    running = trainer(tmp_path, max_steps=STEPS_PER_EPOCH + 1, eval_strategy="steps", eval_steps=1)
+    norm = running.model.get_submodule(
+        "base_model.model.resnet.encoder.stages.1.layers.0.shortcut.normalization"
+    )
+    norm.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].detach()) if module.training else None
+    )
+    running.train()
+    assert len(seen) == STEPS_PER_EPOCH + 1
+    torch.testing.assert_close(norm.running_mean, torch.cat(seen).mean((0, 2, 3)))
+    assert not running.model.base_model.statistics.is_told

@@ -46,6 +46,10 @@ class Lora(TrainedMethod):
         """The head; others are frozen beneath their updates."""
         return [problem.head]
 
+    def norm_modes(self, problem: Problem, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """PyTorch's, should the head have statistics: PEFT knows no other."""
+        return ("train",)
+
     def training(self, problem: Problem, setting: Setting) -> PeftTraining:
         """The adapter at the setting's rate."""
         targets = lora_targets(problem.model, problem.partition)

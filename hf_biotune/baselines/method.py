@@ -66,8 +66,9 @@ class TrainedMethod(Method):
     """A method that is one training, of any setting out of a few.
 
     First every candidate of the method's own options is trained, at the middle rate. Then the best
-    of them is trained at the other rates, with BatchNorm statistics of trained blocks moving and
-    frozen where there are any. The best of all on the validation samples is taken.
+    of them is trained at the other rates, with BatchNorm statistics of trained blocks that are
+    averages of the epoch and frozen, where there are any. The best of all on the validation samples
+    is taken.
     """
 
     rates: ClassVar[tuple[float, float, float]] = RATES

@@ -7,7 +7,6 @@ from pathlib import Path
 from hf_biotune.blocks import partition
 from hf_biotune.report import ReportData
 from hf_biotune.search.models import architecture
-from hf_biotune.search.search_config import AUTO, starting_statistics
 from hf_biotune.unfinished import unfinished_report_data
 
 from .run import block_spec
@@ -30,7 +29,6 @@ def data_of_run(output_dir: Path, storage: str | None) -> ReportData:
         dataset=Path(options["dataset"]).name,
         command=options["command"],
         metric=[*options.get("objective", ()), options.get("metric", "macro_accuracy")][0],
-        norm_statistics=starting_statistics(options.get("norm_statistics") or AUTO),
         learning_rate=options.get("learning_rate"),
         storage=storage or options.get("storage"),
     )

@@ -42,7 +42,7 @@ def compare(
         seeds: of the final trainings, on each split. Default: 1, 2, 3, which no tuning sees.
         splits: how many; see [`redraw`]. Default: 3.
         budget: of each method that searches; see [`Budget.parse`]. Default: 20 trainings. The
-            others try three rates, each with BatchNorm statistics moving and frozen.
+            others try three rates, each with BatchNorm statistics of the epoch and frozen.
         metric: that settings are chosen by and methods are ranked by. Default: macro accuracy.
         workers: processes that share the work. With more than 1, the call must be guarded by
             `if __name__ == "__main__":` in a script.

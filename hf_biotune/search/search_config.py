@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import NORM_STATISTICS
 from ..exceptions import ConfigError
-from ..extra_genes import checked_extra_genes
+from ..extra_genes import STATISTICS_GENE, checked_extra_genes
 from .budget import Budget
 from .folds import n_folds
 from .objectives import checked_objectives
@@ -193,6 +193,11 @@ class SearchConfig:
             raise ConfigError(
                 f"norm_statistics must be one of {', '.join(map(repr, modes))}, got "
                 f"{self.norm_statistics!r}"
+            )
+        if self.norm_statistics == "train" and STATISTICS_GENE in self.extra_genes:
+            raise ConfigError(
+                f"extra_genes has {STATISTICS_GENE!r}, which chooses between 'epoch' and 'frozen', "
+                f"but norm_statistics is 'train'; leave one of them out"
             )
         if self.memory_layout not in MEMORY_LAYOUTS:
             raise ConfigError(

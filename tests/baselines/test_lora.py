@@ -79,7 +79,7 @@ def test_two_ranks_are_tried_at_three_rates(resnet_problem):
         {"rank": 8, "alpha": 16},
         {"rank": 32, "alpha": 64},
     ]
-    assert method.norm_modes(resnet_problem, RANK) == ("epoch",)
+    assert method.norm_modes(resnet_problem, RANK) == ("train",)
 
 
 def test_grouped_convolutions_and_the_head_are_no_targets():

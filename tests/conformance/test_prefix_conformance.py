@@ -84,7 +84,7 @@ def test_a_step_behind_every_boundary_is_that_of_the_whole_model(name: str) -> N
         statistics = [buffer.clone() for buffer in wrapped.buffers()]
         for buffer, before in zip(wrapped.buffers(), buffers, strict=True):
             buffer.copy_(before)
-        wrapped.base_model.restart_statistics()
+        wrapped.base_model.statistics.restart()
         whole = outcome(Forward(wrapped, "cpu"), samples)
         assert equal(cached, whole), names[n_blocks]
         assert equal(statistics, list(wrapped.buffers())), names[n_blocks]

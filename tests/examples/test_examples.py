@@ -116,7 +116,7 @@ def test_lora_and_biotune_stand_in_one_table(tiny: Path, tmp_path: Path) -> None
     few = ("--epochs", "1", "--budget", "2", "--seeds", "1")
     lines = run(tiny, tmp_path, sys.executable, script, *few).splitlines()
     assert re.search(
-        r"^LoRA: rate x \d+, statistics epoch, rank (8|32), alpha", "\n".join(lines), re.M
+        r"^LoRA: rate x \d+, statistics train, rank (8|32), alpha", "\n".join(lines), re.M
     )
     rows = [line for line in lines if re.match(r"(LoRA|BioTune) .* MiB", line)]
     assert [line.split()[0] for line in rows] == ["LoRA", "BioTune"]

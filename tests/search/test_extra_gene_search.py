@@ -94,6 +94,11 @@ def test_they_start_from_the_settings_of_the_search(digits_train, digits_validat
     assert found.history.weight_decay.tolist() == pytest.approx([0.05] * 3)
 
 
+def test_a_gene_for_what_is_settled_is_refused():
+    with pytest.raises(ConfigError, match="chooses between 'epoch' and 'frozen', but norm_stat"):
+        SearchConfig.paper(extra_genes=("norm_statistics",))
+
+
 def test_norm_statistics_evolve_where_there_are_any_if_that_is_left_open():
     left_open = SearchConfig(norm_statistics="auto", extra_genes=("l2sp",))
     settled = fitted_to(small_resnet(), left_open)
