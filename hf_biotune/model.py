@@ -134,15 +134,15 @@ class BioTuneModel(AdapterFiles):
             )
         if adapter_name in self.peft_config:
             raise ConfigError(f"an adapter named {adapter_name!r} exists already")
-        self.base_model._require_base("a second adapter")
+        self.base_model.weights.require_base("a second adapter")
         if not self.base_model.enabled:
             raise ConfigError("add_adapter can't be called inside disable_adapter()")
         # The new adapter's base tensors must be kept as the base has them, not as tuned.
-        self.base_model._take_out()
+        self.base_model.take_out()
         try:
             self.base_model.register(adapter_name, peft_config)
         finally:
-            self.base_model._put_in(self.active_adapter)
+            self.base_model.weights.put_in(self.active_adapter)
 
     def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
         """Swap the named adapter's blocks in; see [`BlockTuner.set_adapter`]."""

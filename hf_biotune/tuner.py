@@ -1,8 +1,6 @@
-"""`BlockTuner`: decides what is frozen, and keeps what several adapters of one base need to swap.
+"""`BlockTuner`: decides what is frozen, and which adapter is in place.
 
-The blocks are trained in place: no layer is replaced and no parameter is added. What another
-adapter or `disable_adapter` needs is kept aside, once, in plain tensors outside of the model's
-state.
+The blocks are trained in place: no layer is replaced and no parameter is added.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
+from .adapter_weights import AdapterWeights
 from .blocks import Partition, partition
 from .compatibility import check_base_model, check_block_names, check_stored_names, fresh_head
 from .config import BioTuneConfig
@@ -64,12 +63,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.active_adapter = adapter_name
         self.enabled = True
         self.is_injected = inject
-        self._keeps_base = keep_base_weights
+        self.weights = AdapterWeights(model, keep_base_weights)
         self._held: frozenset[str] = frozenset()
-        # Tensor name -> value, for every tensor that some adapter trains.
-        self._base_tensors: dict[str, torch.Tensor] = {}
-        # The same for the tensors of each adapter that is not in place at the moment.
-        self._stored: dict[str, dict[str, torch.Tensor]] = {}
         self.statistics = EpochStatistics()
         self.register(adapter_name, config)
         self._apply_requires_grad(adapter_name, not config.inference_mode)
@@ -98,9 +93,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.partitions[adapter_name] = found
         self.peft_config[adapter_name] = config
         # A pull towards the start needs it too, also after a checkpoint has been loaded.
-        if self._keeps_base or config.l2sp is not None:
-            for name, tensor in self._tensors(adapter_name):
-                self._base_tensors.setdefault(name, tensor.detach().cpu().clone())
+        if self.weights.keeps_base or config.l2sp is not None:
+            self.weights.keep_base(self._tensors(adapter_name))
 
     def is_trained_parameter(self, name: str, adapter_name: str | None = None) -> bool:
         """Whether the (active) adapter trains the parameter of that name."""
@@ -213,53 +207,36 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
 
     # -- swapping -------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def _write(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        current = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        for name, value in tensors.items():
-            current[name].copy_(value)
-
-    def _require_base(self, action: str) -> None:
-        if not self._keeps_base:
-            raise ConfigError(
-                f"{action} needs the base model's weights, but keep_base_weights=False; call "
-                f"get_biotune_model(..., keep_base_weights=True)"
-            )
-
-    def _take_out(self) -> None:
+    def take_out(self) -> None:
         """Put the active adapter's weights aside and the base model's in place."""
-        active = self.active_adapter
-        tensors = {name: tensor.detach().clone() for name, tensor in self._tensors(active)}
-        self._stored[active] = tensors
-        self._write({name: self._base_tensors[name] for name in tensors})
-
-    def _put_in(self, adapter_name: str) -> None:
-        self._write(self._stored.pop(adapter_name, {}))
+        self.weights.take_out(self.active_adapter, self._tensors(self.active_adapter))
 
     def store(self, adapter_name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Give an adapter its weights, in the model if it is active, aside otherwise."""
         if adapter_name == self.active_adapter and self.enabled:
-            self._write(tensors)
+            self.weights.write(tensors)
         else:
-            self._stored[adapter_name] = {name: value.clone() for name, value in tensors.items()}
+            self.weights.aside[adapter_name] = {
+                name: value.clone() for name, value in tensors.items()
+            }
 
     def base_tensors(self) -> dict[str, torch.Tensor]:
         """The base model's weights, as far as they are kept."""
-        return dict(self._base_tensors)
+        return dict(self.weights.base)
 
     def adapter_tensors(self, adapter_name: str) -> dict[str, torch.Tensor]:
         """The weights of an adapter, wherever they are at the moment."""
-        if adapter_name in self._stored:
-            return self._stored[adapter_name]
+        if adapter_name in self.weights.aside:
+            return self.weights.aside[adapter_name]
         if adapter_name != self.active_adapter:  # registered, never activated or loaded
-            return {name: self._base_tensors[name] for name in self.tensor_names(adapter_name)}
+            return {name: self.weights.base[name] for name in self.tensor_names(adapter_name)}
         return {name: tensor.detach() for name, tensor in self._tensors(adapter_name)}
 
     def disable_adapter_layers(self) -> None:
         """Put the base model's weights in place; the adapter's are kept aside."""
         if self.enabled:
-            self._require_base("disabling the adapter")
-            self._take_out()
+            self.weights.require_base("disabling the adapter")
+            self.take_out()
             self.enabled = False
             self.statistics.is_suspended = True
             self._was_trainable = [p.requires_grad for p in self.model.parameters()]
@@ -268,7 +245,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
     def enable_adapter_layers(self) -> None:
         """Put the active adapter's weights back in place."""
         if not self.enabled:
-            self._put_in(self.active_adapter)
+            self.weights.put_in(self.active_adapter)
             self.enabled = True
             self.statistics.is_suspended = False
             for parameter, trainable in zip(
@@ -295,10 +272,10 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             )
         self.enable_adapter_layers()
         if names[0] != self.active_adapter:
-            self._require_base("changing the adapter")
-            self._take_out()
+            self.weights.require_base("changing the adapter")
+            self.take_out()
             self.active_adapter = names[0]
-            self._put_in(names[0])
+            self.weights.put_in(names[0])
             self._rebuild_markers()
         self._apply_requires_grad(names[0], not inference_mode)
         (self.model if self.is_injected else self).train(self.model.training)
@@ -326,10 +303,9 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             )
         if adapter_name == self.active_adapter:
             self.set_adapter(others[0])
-        for of_adapters in (self.peft_config, self.partitions, self._stored):
-            of_adapters.pop(adapter_name, None)
+        del self.peft_config[adapter_name], self.partitions[adapter_name]
         needed = {name for other in others for name in self.tensor_names(other)}
-        self._base_tensors = {n: t for n, t in self._base_tensors.items() if n in needed}
+        self.weights.forget(adapter_name, needed)
         self._rebuild_markers()
 
     # -- PEFT's remaining contract ----------------------------------------------------------------
@@ -362,8 +338,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             if safe_merge:
                 self._check_finite()
         elif self.enabled:
-            self._require_base("unload")
-            self._take_out()
+            self.weights.require_base("unload")
+            self.take_out()
         self.statistics.leave()
         model: nn.Module = self.model
         if "peft_config" in model.__dict__:

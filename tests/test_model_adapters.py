@@ -77,8 +77,8 @@ def test_only_tensors_of_trained_blocks_are_held_beside_the_model():
 
     held = {block for name in tuner.base_tensors() for block in [block_of(blocks, name)]}
     assert held == {"stage0", "stage1", "head"}
-    assert set(tuner._stored) == {"default"}
-    assert {block_of(blocks, name) for name in tuner._stored["default"]} == {"stage1", "head"}
+    assert set(tuner.weights.aside) == {"default"}
+    assert {block_of(blocks, name) for name in tuner.weights.aside["default"]} == {"stage1", "head"}
 
 
 def block_of(blocks, name: str) -> str:

@@ -1,0 +1,89 @@
+"""The weights of several adapters of one base model, of which one at a time is in place.
+
+What is not in place is kept in plain tensors outside of the model's state: the base model's, once,
+in main memory, and those of every adapter but the active one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+
+from .exceptions import ConfigError
+
+
+class AdapterWeights:
+    """Puts weights in place and aside.
+
+    Args:
+        model: whose weights they are.
+        keeps_base: whether the base model's are kept, which changing the adapter needs.
+
+    Attributes:
+        base: tensor name -> the base model's value, for every tensor that some adapter trains.
+        aside: adapter name -> its tensors, while they are not in place.
+    """
+
+    def __init__(self, model: nn.Module, keeps_base: bool) -> None:
+        self._model = model
+        self.keeps_base = keeps_base
+        self.base: dict[str, torch.Tensor] = {}
+        self.aside: dict[str, dict[str, torch.Tensor]] = {}
+
+    def keep_base(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Copy the base model's weights, but those that were copied before.
+
+        Args:
+            tensors: name and value, as they are in place now.
+        """
+        for name, tensor in tensors:
+            self.base.setdefault(name, tensor.detach().cpu().clone())
+
+    def require_base(self, action: str) -> None:
+        """Check that the base model's weights are kept.
+
+        Args:
+            action: what needs them, for the message.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if not self.keeps_base:
+            raise ConfigError(
+                f"{action} needs the base model's weights, but keep_base_weights=False; call "
+                f"get_biotune_model(..., keep_base_weights=True)"
+            )
+
+    @torch.no_grad()
+    def write(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put tensors in place, by name."""
+        current = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
+        for name, value in tensors.items():
+            current[name].copy_(value)
+
+    def take_out(self, adapter_name: str, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Put an adapter's weights aside and the base model's in place.
+
+        Args:
+            adapter_name: which one is in place.
+            tensors: name and value of its tensors.
+        """
+        own = {name: tensor.detach().clone() for name, tensor in tensors}
+        self.aside[adapter_name] = own
+        self.write({name: self.base[name] for name in own})
+
+    def put_in(self, adapter_name: str) -> None:
+        """Put in place what lies aside of an adapter; of one that was never trained, nothing."""
+        self.write(self.aside.pop(adapter_name, {}))
+
+    def forget(self, adapter_name: str, needed: set[str]) -> None:
+        """Drop what an adapter has aside.
+
+        Args:
+            adapter_name: which one.
+            needed: names of the tensors that other adapters train.
+        """
+        self.aside.pop(adapter_name, None)
+        self.base = {name: tensor for name, tensor in self.base.items() if name in needed}
