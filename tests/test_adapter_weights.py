@@ -68,5 +68,5 @@ def test_what_only_a_forgotten_adapter_trained_is_dropped(layer):
 
 def test_without_the_base_whoever_needs_it_is_told_how_to_keep_it(layer):
     weights = AdapterWeights(layer, keeps_base=False)
-    with pytest.raises(ConfigError, match="unload needs the base model's weights.*keep_base_wei"):
+    with pytest.raises(ConfigError, match=r"unload needs the base model's weights.*keep_base_wei"):
         weights.require_base("unload")
