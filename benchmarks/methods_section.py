@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from hf_biotune.contest.outputs import table_rows
@@ -128,7 +129,11 @@ def ranks(comparisons: list[Standings], plot: str) -> str:
     """The table of mean ranks, and what it can't tell apart."""
     found, titles = overall_ranking(comparisons), titles_of(comparisons)
     names = sorted(found.ranks, key=found.ranks.__getitem__)
-    table = [("Method", "Mean rank"), *((titles[n], f"{found.ranks[n]:.2f}") for n in names)]
+    alone = overall_ranking(single_models(comparisons)).ranks
+    table = [("Method", "Mean rank", "Among single models")]
+    for name in names:
+        place = f"{alone[name]:.2f}" if name in alone else numbers.NONE
+        table.append((titles[name], f"{found.ranks[name]:.2f}", place))
     friedman = "" if math.isnan(found.friedman) else f" Friedman's test: p = {found.friedman:.2g}."
     return (
         f"{markdown_table(table)}\nOver {_counted(found.n_blocks, 'split')} of "
@@ -137,6 +142,14 @@ def ranks(comparisons: list[Standings], plot: str) -> str:
         f"Both take splits of one setting for independent data sets, which they are not quite.\n\n"
         f"![Critical difference]({plot})"
     )
+
+
+def single_models(comparisons: list[Standings]) -> list[Standings]:
+    """The same without ensembles, which answer with several models."""
+    return [
+        replace(each, records=tuple(r for r in each.records if not r.name.endswith("-ensemble")))
+        for each in comparisons
+    ]
 
 
 def claims(title: str, found: list[Duel], of_all: list[Duel], titles: dict[str, str]) -> str:
@@ -172,10 +185,13 @@ def target(name: str, comparisons: list[Standings]) -> str:
     found, titles = overall_ranking(comparisons), titles_of(comparisons)
     title, best = titles[name], min(found.ranks, key=found.ranks.__getitem__)
     rank = f"{title} has the best mean rank"
+    singles = overall_ranking(single_models(comparisons)).ranks
     if found.ranks[name] > found.ranks[best]:
         place = sorted(found.ranks.values()).index(found.ranks[name]) + 1
         rank = f"{title} has place {place} of {len(found.ranks)} by mean rank; the best is "
         rank += titles[best]
+        if name in singles and singles[name] == min(singles.values()):
+            rank += f". Among the {len(singles)} that are single models it has the best"
     found_duels = duels(comparisons, name)
     if not any(math.isfinite(duel.difference.half_width) for duel in found_duels):
         return (

@@ -6,7 +6,7 @@
 EfficientNet-Lite0 on digits, MNIST and solar cells at 32 pixels, 8 epochs. The same trainings, with
 the same seed and batches, once for each thing that the statistics of trained blocks can do: full
 fine-tuning, also at a third of the rate, the last half, and random genotypes. After each epoch the
-network is scored on the test samples; nothing is chosen by them. The weights are the same in
+network is scored on the validation samples; nothing is chosen by them. The weights are the same in
 `train` and `epoch`, so that the statistics alone make the difference. Ten minutes of one core.
 """
 
@@ -50,12 +50,12 @@ def choices(blocks: Partition) -> dict[str, dict[str, float]]:
 
 
 def curve(laboratory: Laboratory, pool: BaseModelPool, config: BioTuneConfig) -> list[float]:
-    """Test scores after each epoch."""
+    """Validation scores after each epoch."""
     args = replace(default_training_arguments(use_cpu=True), num_train_epochs=EPOCHS)
     evaluator = FitnessEvaluator(
         pool,
         laboratory.data.train,
-        laboratory.data.test,  # type: ignore[arg-type]
+        laboratory.data.validation,
         args,
         laboratory.metric,
         StoppingRule(patience=None),
