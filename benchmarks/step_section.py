@@ -78,9 +78,9 @@ def statistics_section(report: Report) -> str:
         for setting in dict.fromkeys(row["setting"] for row in report["rows"])
     )
     return (
-        f"Validation scores (macro accuracy) of the same trainings, one each, by what the BatchNorm "
-        f"statistics of trained blocks do. The weights of `train` and `epoch` are the same. "
-        f"`epoch` against `train` at the end, over all choices of blocks: {pairs}.\n\n"
+        f"Validation scores (macro accuracy) of the same trainings, one each, by what the "
+        f"BatchNorm statistics of trained blocks do. The weights of `train` and `epoch` are the "
+        f"same. `epoch` against `train` at the end, over all choices of blocks: {pairs}.\n\n"
         f"{markdown_table(rows)}"
     )
 
