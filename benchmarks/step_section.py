@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,31 +68,37 @@ def statistics_section(report: Report) -> str:
     rows = [("Setting, what is trained", "Statistics", f"After {early} epochs", f"After {epochs}")]
     by_name: dict[tuple[str, str, str], list[Sequence[float]]] = {}
     for row in report["rows"]:
-        name = row["trained"].rstrip("0123456789 ")
+        # Genotypes are numbered; their mean is enough.
+        name = re.sub(r"^(random genotype) \d+$", r"\1", row["trained"])
         by_name.setdefault((row["setting"], name, row["mode"]), []).append(row["scores"])
     for (setting, name, mode), curves in by_name.items():
         what = f"{len(curves)} {name}s, mean" if len(curves) > 1 else name
         ends = (sum(c[n - 1] for c in curves) / len(curves) for n in (early, epochs))
         rows.append((f"{setting}, {what}", mode, *(f"{end:.3f}" for end in ends)))
-    pairs = "; ".join(
-        _wins(report["rows"], setting)
-        for setting in dict.fromkeys(row["setting"] for row in report["rows"])
-    )
+    settings = dict.fromkeys(row["setting"] for row in report["rows"])
+    gains = [("Setting", f"After {early} epochs", f"After {epochs}")]
+    for setting in settings:
+        gains.append((setting, *(_gain(report["rows"], setting, n) for n in (early, epochs))))
     return (
         f"Validation scores (macro accuracy) of the same trainings, one each, by what the "
         f"BatchNorm statistics of trained blocks do. The weights of `train` and `epoch` are the "
-        f"same. `epoch` against `train` at the end, over all choices of blocks: {pairs}.\n\n"
+        f"same. `epoch` minus `train`, over all choices of blocks:\n\n{markdown_table(gains)}\n"
         f"{markdown_table(rows)}"
     )
 
 
-def _wins(rows: Sequence[Mapping[str, Any]], setting: str) -> str:
-    last = {(r["trained"], r["mode"]): r["scores"][-1] for r in rows if r["setting"] == setting}
-    names = [name for name, mode in last if mode == "epoch"]
-    gains = [last[name, "epoch"] - last[name, "train"] for name in names]
-    higher, lower = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+def _gain(rows: Sequence[Mapping[str, Any]], setting: str, epochs: int) -> str:
+    scores = {
+        (row["trained"], row["mode"]): row["scores"][epochs - 1]
+        for row in rows
+        if row["setting"] == setting
+    }
+    gains = [
+        score - scores[name, "train"] for (name, mode), score in scores.items() if mode == "epoch"
+    ]
+    higher, lower = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
     mean = sum(gains) / len(gains)
-    return f"{setting} {higher} times higher, {lower} times lower, {mean:+.3f} on average"
+    return f"{mean:+.3f} on average; {higher} higher, {lower} lower of {len(gains)}"
 
 
 def memory_section(report: Report) -> str:

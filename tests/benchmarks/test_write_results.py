@@ -62,11 +62,12 @@ def test_runs_of_before_a_new_default_are_told_as_such() -> None:
 
 
 def test_a_gain_by_epoch_statistics_is_counted_choice_by_choice() -> None:
+    equal = "+0.000 on average; 0 higher, 0 lower of 3"
     rows = [
         {"setting": "digits", "trained": trained, "mode": mode, "scores": [0.1, 0.2, 0.3, last]}
         for trained, mode, last in [
-            ("full fine-tuning", "train", 0.5),
-            ("full fine-tuning", "epoch", 0.7),
+            ("full fine-tuning, rate / 3", "train", 0.5),
+            ("full fine-tuning, rate / 3", "epoch", 0.7),
             ("random genotype 0", "train", 0.6),
             ("random genotype 0", "epoch", 0.5),
             ("random genotype 1", "train", 0.4),
@@ -74,10 +75,10 @@ def test_a_gain_by_epoch_statistics_is_counted_choice_by_choice() -> None:
         ]
     ]
     text = statistics_section({"epochs": 4, "rows": rows})
-    assert "digits 2 times higher, 1 times lower, +0.100 on average" in text
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["digits", equal, "+0.100 on average; 2 higher, 1 lower of 3"] in cells
     assert ["digits, 2 random genotypes, mean", "epoch", "0.200", "0.550"] in cells
-    assert ["digits, full fine-tuning", "train", "0.200", "0.500"] in cells
+    assert ["digits, full fine-tuning, rate / 3", "train", "0.200", "0.500"] in cells
 
 
 def test_levers_are_told_in_reference_trainings() -> None:
