@@ -17,6 +17,11 @@ from torch import nn
 BATCH_NORM = nn.modules.batchnorm._NormBase
 
 
+def has_statistics(module: nn.Module) -> bool:
+    """Whether a module is a BatchNorm with running statistics."""
+    return isinstance(module, BATCH_NORM) and bool(module.track_running_stats)
+
+
 class EpochStatistics:
     """The BatchNorm modules of a model whose statistics are averages of the current epoch.
 
@@ -40,9 +45,7 @@ class EpochStatistics:
         """
         self.leave()
         self._averages = [
-            _EpochAverage(module, self)
-            for module in modules
-            if isinstance(module, BATCH_NORM) and module.track_running_stats
+            _EpochAverage(module, self) for module in modules if has_statistics(module)
         ]
 
     def leave(self) -> None:

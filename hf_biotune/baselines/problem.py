@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from ..blocks import BlockSpec, Partition, partition
 from ..config import BioTuneConfig
-from ..norm_statistics import BATCH_NORM
+from ..norm_statistics import has_statistics
 from ..search import (
     DataSplits,
     FitnessEvaluator,
@@ -174,6 +174,6 @@ def batch_norm_blocks(model: nn.Module, blocks: Partition) -> frozenset[str]:
     """The blocks of a partition that hold BatchNorm with running statistics."""
     found: set[str] = set()
     for name, module in model.named_modules():
-        if isinstance(module, BATCH_NORM) and module.track_running_stats:
+        if has_statistics(module):
             found |= blocks_of_module(blocks, name, module)
     return frozenset(found)

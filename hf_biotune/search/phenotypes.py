@@ -16,7 +16,7 @@ from ..evolution import genotype_of
 from ..exceptions import ConfigError
 from ..extra_genes import STATISTICS_GENE, genes_of, rate_factor
 from ..genotype import Genotype, lr_multiplier
-from ..norm_statistics import BATCH_NORM
+from ..norm_statistics import has_statistics
 from ..penalties import L2SP
 from .search_config import AUTO, SearchConfig, starting_statistics
 
@@ -98,18 +98,16 @@ def fitted_to(model: nn.Module, search: SearchConfig) -> SearchConfig:
         ConfigError: an extra gene can make no difference, since the model has no statistics that
             could be frozen.
     """
-    has_statistics = any(
-        isinstance(module, BATCH_NORM) and module.track_running_stats for module in model.modules()
-    )
+    has_any = any(map(has_statistics, model.modules()))
     genes = search.extra_genes
-    if STATISTICS_GENE in genes and not has_statistics:
+    if STATISTICS_GENE in genes and not has_any:
         raise ConfigError(
             f"extra_genes has {STATISTICS_GENE!r}, but {type(model).__name__} has no BatchNorm "
             f"with statistics to freeze; leave it out"
         )
     if search.norm_statistics != AUTO:
         return search
-    if has_statistics and STATISTICS_GENE not in genes:
+    if has_any and STATISTICS_GENE not in genes:
         genes = (*genes, STATISTICS_GENE)
     settled = starting_statistics(search.norm_statistics)
     return replace(search, norm_statistics=settled, extra_genes=genes)

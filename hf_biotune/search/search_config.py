@@ -88,10 +88,9 @@ class SearchConfig:
             individual, starting from `"epoch"`. Default: `"epoch"`.
         extra_genes: settings of the training that evolve along with the blocks, among
             `"norm_statistics"` (`"epoch"` or `"frozen"`, with which blocks learn at a tenth of
-            their rates),
-            `"base_lr"` (up to half a decade either way), `"weight_decay"` and `"l2sp"` (pull
-            towards the pre-trained weights); see [`settings_of`]. What they decode to is part of
-            each individual's [`BioTuneConfig`]. Default: none.
+            their rates), `"base_lr"` (up to half a decade either way), `"weight_decay"` and
+            `"l2sp"` (pull towards the pre-trained weights); see [`settings_of`]. What they decode
+            to is part of each individual's [`BioTuneConfig`]. Default: none.
         memory_layout: of convolutions' weights: `"contiguous"`, `"channels_last"`, or `"auto"`
             (default). What is `"auto"` here and in the next two is measured at the start of a
             search, for a few steps of the real model: the fastest whose loss and gradient agree
