@@ -239,6 +239,7 @@ VARIANTS: dict[str, Callable[..., SearchConfig]] = {
     "- racing": _without(racing=False),
     "- reuse": _without(memoise=False),
     "- surrogate": _without(surrogate=False),
+    "- preference for cheap": _without(prefer_cheap=False),
     "- seeded start": _without(seeded_start=False),
     "- finalists": _without(n_finalists=0),
     # Others that choose, with all of the default's savings.

@@ -1,4 +1,4 @@
-"""The parts of `docs/results.md` about steps, statistics, warm starts, memory and waiting."""
+"""The parts of `docs/results.md` about steps, compiling, statistics, warm starts and memory."""
 
 from __future__ import annotations
 
@@ -39,6 +39,34 @@ def step_section(report: Report) -> str:
 def _ratio(item: tuple[str, float]) -> str:
     name, value = item
     return f"{value:+.1%}" if name.startswith("overhead") else f"{value:.2f}"
+
+
+def compile_section(report: Report) -> str:
+    """Of `compile_cost.py`: after how many steps a compilation has paid.
+
+    Args:
+        report: the file's content.
+    """
+    settings = report["settings"]
+    header = ("First trained block", "Compilation, CPU s", "Step, ms", "Compiled step, ms")
+    rows = [(*header, "Pays after, steps")]
+    for row in report["rows"]:
+        saved = row["step"] - row["compiled step"]
+        rows.append(
+            (
+                row["first trained block"],
+                f"{row['compilation']:.0f}",
+                f"{1000 * row['step']:.0f}",
+                f"{1000 * row['compiled step']:.0f}",
+                f"{row['compilation'] / saved:,.0f}" if saved > 0 else "never",
+            )
+        )
+    return (
+        f"EfficientNet-Lite0, {settings['pixels']} pixels, batches of {settings['batch']}, one "
+        f"thread. Each individual of a search trains other blocks and is compiled anew; one "
+        f"training of digits-100 has {settings['steps of a training']} steps.\n\n"
+        f"{markdown_table(rows)}"
+    )
 
 
 def warm_start_section(report: Report) -> str:

@@ -19,6 +19,7 @@ from methods_section import section as methods_section
 from search_cost_report import search_cost_section
 from search_section import objectives_section, quality_section, replay_section, scaling_section
 from step_section import (
+    compile_section,
     memory_section,
     page_section,
     statistics_section,
@@ -42,6 +43,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "multi_objective": ("Several objectives", lambda r: objectives_section(r["results"])),
     "search_scaling": ("Many workers", lambda r: scaling_section(r["results"])),
     "step_cost": ("A training step", step_section),
+    "compile_cost": ("Compiled steps", compile_section),
     "warm_start": ("Warm starts", warm_start_section),
     "memory": ("Memory", memory_section),
     "report_cost": ("The report", page_section),

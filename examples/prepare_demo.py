@@ -13,6 +13,7 @@ writes, from weights, images and texts that these packages contain:
 | `demo/elpv-256` | solar cells, functional or defective: 256 train, 256 validation, 1,000 test |
 | `demo/elpv-4` | the same, four degrees of defects: 256 train, 256 validation, 1,000 test |
 | `demo/digits-100` | 8x8 digits: 100 train, 100 validation, 1,000 test |
+| `demo/mnist-100` | handwritten digits: 100 train, 100 validation, 1,000 test |
 | `demo/scipy-200` | texts about 7 parts of SciPy: 200 train, 200 validation, 600 test |
 | `demo/libraries-200` | texts about 4 libraries: 200 train, 200 validation, 1,000 test |
 
@@ -234,6 +235,7 @@ RECIPES = {
     "digits-100": Recipe(
         load_digits, (100, 100, 1000), balanced=True, readme=lambda: DIGITS_README
     ),
+    "mnist-100": Recipe(load_mnist, (100, 100, 1000), balanced=True, readme=lambda: MNIST_README),
     "scipy-200": Recipe(
         load_scipy,
         (200, 200, 600),

@@ -67,6 +67,9 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         surrogate: whether a Gaussian process pre-screens and denoises, and generation 0 fills the
             space evenly.
         n_candidates: for each training, if `surrogate` is set; at least 1.
+        prefer_cheap: whether the surrogate weighs what a candidate promises against what its
+            training costs: the more first blocks are frozen, the less. For studies of one
+            objective. Default: `False`, which is best if the number of trials is what counts.
         max_attempts: trials that may fail before their slot is given up; at least 1.
         first: genotypes of generation 0's first individuals, at most `population_size`. Unlike
             enqueued trials they keep their places when a search is interrupted and goes on.
@@ -104,6 +107,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         seed: int = 0,
         surrogate: bool = True,
         n_candidates: int = 200,
+        prefer_cheap: bool = False,
         max_attempts: int = 3,
         first: Sequence[Genotype] = (),
         costs: Sequence[Cost] = (),
@@ -117,8 +121,8 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         _check_integer("seed", seed, 0)
         _check_integer("n_candidates", n_candidates, 1)
         _check_integer("max_attempts", max_attempts, 1)
-        if not isinstance(surrogate, bool):
-            raise ConfigError(f"surrogate must be True or False, got {surrogate!r}")
+        _check_switch("surrogate", surrogate)
+        _check_switch("prefer_cheap", prefer_cheap)
         super().__init__(population_size)
         self.scheme = Scheme(population_size, n_elites, n_folds)
         self.seed = seed
@@ -131,7 +135,7 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
             n_extra=len(self.extra_genes),
         )
         self._costs = Costs.of(costs, self.block_names)
-        self._screening = Screening(n_candidates) if surrogate else None
+        self._screening = Screening(n_candidates, prefer_cheap) if surrogate else None
 
     def _checked_first(self, first: Sequence[Genotype]) -> tuple[Genotype, ...]:
         if len(first) > self.scheme.population_size:
@@ -253,10 +257,13 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         if failed := roster.failed(index, slot):
             return roster.plans[failed[0].number]
         generation, model, tradeoff = self._situation(study, index, as_of=index, known=roster.plans)
-        size = 1 if self._screening is None or model is None else self._screening.n_candidates
+        size, prefer_cheap = 1, False
+        if self._screening is not None and model is not None:
+            size, prefer_cheap = self._screening.n_candidates, self._screening.prefer_cheap
         candidates = self._nursery.candidates(generation, slot, size)
         genes = np.array([candidate.genes for candidate in candidates])
-        chosen = candidates[most_promising(genes, model, self.extra_genes, tradeoff)]
+        best = most_promising(genes, model, self.extra_genes, tradeoff, prefer_cheap=prefer_cheap)
+        chosen = candidates[best]
         return self._new_plan(index, slot, chosen.role, chosen.genes.tolist(), chosen.parents)
 
     def _completed(self, given: Mapping[str, float], slot: int) -> list[float]:
@@ -355,6 +362,11 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
     except ValueError:
         return False
+
+
+def _check_switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be True or False, got {value!r}")
 
 
 def _check_integer(name: str, value: Any, minimum: int, rule: str | None = None) -> None:

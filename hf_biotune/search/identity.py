@@ -43,6 +43,8 @@ _ARGUMENTS = (
     "bf16",
     "fp16",
 )
+# Named only if they are set: older studies, which go on without them, don't know them.
+_NEWER_SWITCHES = ("prefer_cheap",)
 # Named only if they are not what transformers presets: older studies don't know them.
 _SELDOM_CHANGED = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim_args", "lr_scheduler_kwargs")
 
@@ -77,7 +79,11 @@ def identity_of(
         search: of the evolution.
         team_size: processes that train together; batches are as many times as large.
     """
-    chosen = {name: value for name, value in search.to_dict().items() if name not in _FREE}
+    chosen = {
+        name: value
+        for name, value in search.to_dict().items()
+        if name not in _FREE and (value or name not in _NEWER_SWITCHES)
+    }
     return {
         "schema": SCHEMA,
         "model": fingerprint_of_model(model),

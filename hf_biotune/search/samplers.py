@@ -100,6 +100,7 @@ def sampler_of(
             n_folds=scheme.n_folds,
             seed=search.seed,
             surrogate=search.surrogate,
+            prefer_cheap=search.prefer_cheap,
             first=first,
             costs=costs,
             max_attempts=MAXIMUM_DEATHS,

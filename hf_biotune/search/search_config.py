@@ -73,9 +73,12 @@ class SearchConfig:
             Default: `True`.
         sampler: who chooses the genotypes: `"biotune"` (evolution, the default), or one to compare
             it with on the same space, budget and folds: `"random"`, `"tpe"`, `"cmaes"`, `"gp"`,
-            `"nsgaii"`, or a sampler of Optuna. A seeded start holds for all of them; `n_elites` and
-            `surrogate` are for evolution only.
+            `"nsgaii"`, or a sampler of Optuna. A seeded start holds for all of them; `n_elites`,
+            `surrogate` and `prefer_cheap` are for evolution only.
         surrogate: whether offspring are pre-screened by a Gaussian process. Default: `True`.
+        prefer_cheap: whether that weighs what an individual promises against what its training
+            costs: the more first blocks it freezes, the less. Has no part in a search with
+            `objectives`, which says itself what costs are worth. Default: `True`.
         memoise: whether an individual that decodes to blocks and rates that were scored before on
             the same fold costs nothing. Default: `True`.
         max_failed_share: of the individuals may fail, in (0, 1]: by an error such as want of memory
@@ -130,6 +133,7 @@ class SearchConfig:
     seeded_start: bool = True
     sampler: Any = BIOTUNE
     surrogate: bool = True
+    prefer_cheap: bool = True
     memoise: bool = True
     max_failed_share: float = 0.5
     always_train: tuple[str, ...] = ()
@@ -258,6 +262,7 @@ class SearchConfig:
             "halving": False,
             "seeded_start": False,
             "surrogate": False,
+            "prefer_cheap": False,
             "memoise": False,
             "norm_statistics": "train",
             "memory_layout": "contiguous",

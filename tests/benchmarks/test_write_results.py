@@ -50,6 +50,52 @@ def test_costs_are_compared_split_by_split() -> None:
     assert "0.9500 |" in text
 
 
+def test_the_headline_has_every_setting_and_tells_bounds() -> None:
+    text = search_cost_section(
+        [
+            run("paper", 0, 2000, [0.8]),
+            run("default", 0, 100, [0.9]),
+            run("paper, our layout", 0, 900, [0.8], setting="cells"),
+            run("default", 0, 30, [0.8], setting="cells"),
+            run("default", 0, 30, [0.7], setting="texts"),
+        ]
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["digits", "1", "20.0", "+0.1000"] in rows
+    assert ["cells", "1", "at least 30.0", "+0.0000"] in rows
+    # The standard error is .05; Student's t of one degree of freedom is 12.706.
+    assert ["all splits", "2", "", "+0.0500 ± 0.6353"] in rows
+    assert "texts" not in text.partition("####")[0]
+    assert "with our memory layout and optimizer kernel, costs at least **30.0 times**" in text
+    assert "at least" not in search_cost_section(
+        [run("paper", 0, 2000, [0.8]), run("default", 0, 100, [0.9])]
+    )
+
+
+def test_the_cache_is_told_and_whether_order_matters() -> None:
+    cache = {
+        "hits": 300,
+        "misses": 700,
+        "recorded": 100,
+        "memory_bytes": 2**21,
+        "file_bytes": 0,
+        "seconds_saved": 4.0,
+        "why_not": "",
+    }
+    runs = [
+        run("default", 0, 60, [0.9], frozen_first=[0, 2, 2, 4], cache=cache),
+        run("default", 1, 40, [0.9], frozen_first=[0, 0, 2, 2], cache=cache),
+        run("default", 2, 40, [0.9]),
+    ]
+    text = search_cost_section(runs)
+    assert "5 of 8 individuals freeze the first block, 1.5 first blocks on average" in text
+    assert "30% of all samples came from the cache, which saved 8 s beside the 100 CPU s" in text
+    assert "held at most 2 MiB. All 3 boundaries stayed in memory" in text
+    runs[0]["cache"] = {**cache, "file_bytes": 1}
+    assert "boundaries stayed" not in search_cost_section(runs)
+    assert "prefix cache" not in search_cost_section(runs[2:])
+
+
 def test_runs_of_before_a_new_default_are_told_as_such() -> None:
     old = [run("paper", 0, 2000, [0.8]), run("default", 0, 100, [0.9])]
     for each in old:

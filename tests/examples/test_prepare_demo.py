@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
 
-DATASETS = ("mnist-200", "elpv-256", "elpv-4", "digits-100")
+DATASETS = ("mnist-200", "elpv-256", "elpv-4", "digits-100", "mnist-100")
 
 
 def image_bytes(split) -> list[bytes]:
@@ -62,6 +62,7 @@ def test_the_model_directory_has_safe_weights_and_says_how_images_are_normalised
         ("elpv-256", [256, 256, 1000], ["functional", "defective"]),
         ("elpv-4", [256, 256, 1000], ["none", "possible", "likely", "certain"]),
         ("digits-100", [100, 100, 1000], list("0123456789")),
+        ("mnist-100", [100, 100, 1000], list("0123456789")),
     ],
 )
 def test_splits_have_the_sizes_and_columns_that_are_promised(demo, name, sizes, names):

@@ -74,8 +74,9 @@ def test_the_paper_preset_is_the_published_scheme():
     assert paper.seeds_per_individual == 3
     assert paper.seeds == (684, 559, 629)
     assert paper.n_folds == 2
-    shortcuts = (paper.surrogate, paper.halving, paper.memoise, paper.seeded_start)
+    shortcuts = (paper.surrogate, paper.prefer_cheap, paper.halving, paper.memoise)
     assert shortcuts == (False, False, False, False)
+    assert not paper.seeded_start
     computed = (paper.memory_layout, paper.precision, paper.fused_optimizer)
     assert computed == ("contiguous", "fp32", False)
 

@@ -241,3 +241,15 @@ def test_a_study_of_a_newer_schema_or_of_something_else_is_refused(search, chang
     study.set_user_attr(IDENTITY_KEY, study.user_attrs[IDENTITY_KEY] | change)
     with pytest.raises(StudyMismatchError, match=message):
         search(storage)
+
+
+def test_a_study_from_before_a_switch_goes_on_without_it(search):
+    storage = InMemoryStorage()
+    before = replace(SEARCH, generations=0, prefer_cheap=False)
+    first = search(storage, before)
+    study = optuna.load_study(storage=storage, study_name="hf_biotune")
+    # So it looks as those of before the switch did.
+    assert "prefer_cheap" not in study.user_attrs[IDENTITY_KEY]
+    assert len(search(storage, replace(before, generations=1))) > len(first)
+    with pytest.raises(StudyMismatchError, match=r"prefer_cheap .there None, here True"):
+        search(storage, replace(before, prefer_cheap=True))
