@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hf_biotune.contest.outputs import table_rows
 from hf_biotune.contest.overall import (
@@ -105,10 +107,14 @@ def coverage(comparisons: list[Standings]) -> str:
         lines.append(
             f"- {each.name}: {len(each.records)} methods, {_counted(plan['splits'], 'split')}, "
             f"{_counted(len(plan['seeds']), 'seed')} each; {size}, at most {plan['epochs']} "
-            f"epochs, searches of {plan['budget']} trainings; {done} of {wanted} final trainings "
-            f"done."
+            f"epochs, searches of {plan['budget']} trainings{_of_before(plan)}; {done} of {wanted} "
+            f"final trainings done."
         )
     return "\n".join(lines)
+
+
+def _of_before(plan: Mapping[str, Any]) -> str:
+    return "" if plan.get("prefer_cheap") else " that did not yet prefer cheap ones"
 
 
 def _moving_statistics(comparisons: list[Standings]) -> str:

@@ -10,7 +10,7 @@ from ..baselines import METHODS, Method, get_method
 from ..exceptions import ConfigError
 from ..search.budget import Budget
 from ..search.metrics import METRICS
-from ..search.search_config import PAPER_SEEDS
+from ..search.search_config import PAPER_SEEDS, SearchConfig
 from .arena import Arena
 from .scores import SCORE_NAMES
 from .units import Unit
@@ -94,7 +94,13 @@ class Plan:
     @property
     def identity(self) -> dict[str, Any]:
         """What every unit depends on; methods, seeds and splits may be added later."""
-        return {**self.arena.to_dict(), "budget": self.budget, "metric": self.metric}
+        return {
+            **self.arena.to_dict(),
+            "budget": self.budget,
+            "metric": self.metric,
+            # Searches of before this switch don't belong to the same comparison.
+            "prefer_cheap": SearchConfig().prefer_cheap,
+        }
 
     def method(self, name: str) -> Method:
         """A method of the plan."""

@@ -14,7 +14,7 @@ from table import Table
 
 from hf_biotune import SearchConfig
 
-SEEDS = range(20)
+SEEDS = range(60)
 
 
 @pytest.fixture(scope="module")
