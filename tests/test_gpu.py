@@ -29,3 +29,13 @@ def test_a_search_runs_on_the_gpu_and_learns(bf16):
         storage=optuna.storages.InMemoryStorage(),
     )
     assert result.best_score > 0.3  # chance: 0.1
+
+
+def test_batches_arrive_on_the_gpu_as_they_are_on_the_cpu():
+    split = digits_split(per_class=10, first=0)
+    indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    there = [split.batch(part, "cuda") for part in indices.split(32)]
+    for part, batch in zip(indices.split(32), there, strict=True):
+        for name, values in split.batch(part).items():
+            assert batch[name].device.type == "cuda"
+            torch.testing.assert_close(batch[name].cpu(), values)

@@ -178,10 +178,10 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         for name, values in self.inputs.items():
             if name in without:
                 continue
-            batch[name] = values[chosen].to(device, non_blocking=True)
+            batch[name] = _sent(values[chosen], device)
             if name == "pixel_values":
                 batch[name] = self._normalised(self._augmented(batch[name], chosen))
-        batch["labels"] = self.labels[chosen].to(device, non_blocking=True)
+        batch["labels"] = _sent(self.labels[chosen], device)
         return batch
 
     def subset(self, indices: Indices) -> EncodedSplit:
@@ -276,6 +276,14 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
         mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         return pixels.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
+
+
+def _sent(values: torch.Tensor, device: torch.device | str | None) -> torch.Tensor:
+    """Values on a device; a GPU fetches them from pinned memory while it goes on computing."""
+    to_gpu = device is not None and torch.device(device).type == "cuda"
+    if to_gpu and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, eq=False)
