@@ -247,13 +247,20 @@ def levers(variants: Mapping[str, Splits]) -> str:
         if name in costs and "default, few" in costs:
             worth = f"{costs[name] / costs['default, few']:.2f} x"
             rows.append((f"default {name}", f"{costs[name]:.3f}", worth))
+    runs = [run for name in costs for run in variants[name].values()]
+    old = " The runs are of before `prefer_cheap`." if any(map(_is_of_before, runs)) else ""
     return (
         "What an individual costs, in CPU seconds of a plain full fine-tuning, in the first "
         "generation and a little more. First one lever more from row to row, from the paper's "
         "scheme to the default; then the default without one of them. A lever that changes which "
-        "individuals are tried, as the seeded start does, changes what they cost.\n\n"
+        f"individuals are tried, as the seeded start does, changes what they cost.{old}\n\n"
         f"{markdown_table(rows)}{_numbers_of_individuals(variants)}"
     )
+
+
+def _is_of_before(run: Run) -> bool:
+    """Whether a run was measured before searches preferred cheap trainings."""
+    return "frozen_first" not in run
 
 
 def _numbers_of_individuals(variants: Mapping[str, Splits]) -> str:
