@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
+
 from hf_biotune.contest.outputs import table_rows
 from hf_biotune.contest.overall import (
     Duel,
@@ -259,4 +261,6 @@ def draw(comparisons: list[Standings], path: Path) -> None:
         own=own,
         caption=f"{found.n_blocks} splits of {len(comparisons)} settings",
     )
-    figure.savefig(path, facecolor="#fefefe", metadata={"Date": None})
+    # Otherwise the names inside the file are random, and it changes each time it is drawn.
+    with rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(path, facecolor="#fefefe", metadata={"Date": None})
