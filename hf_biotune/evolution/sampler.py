@@ -25,7 +25,7 @@ from .history import read
 from .plan import PLAN_KEY, Plan
 from .roster import Roster
 from .scheme import Role, Scheme
-from .screening import Screening, Tradeoff, denoised, most_promising
+from .screening import Screening, Tradeoff, denoised
 from .surrogate import Surrogate
 
 
@@ -257,13 +257,14 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         if failed := roster.failed(index, slot):
             return roster.plans[failed[0].number]
         generation, model, tradeoff = self._situation(study, index, as_of=index, known=roster.plans)
-        size, prefer_cheap = 1, False
-        if self._screening is not None and model is not None:
-            size, prefer_cheap = self._screening.n_candidates, self._screening.prefer_cheap
-        candidates = self._nursery.candidates(generation, slot, size)
-        genes = np.array([candidate.genes for candidate in candidates])
-        best = most_promising(genes, model, self.extra_genes, tradeoff, prefer_cheap=prefer_cheap)
-        chosen = candidates[best]
+        if self._screening is None or model is None:
+            chosen = self._nursery.candidates(generation, slot, 1)[0]
+        else:
+            size = self._screening.n_candidates
+            candidates = self._nursery.candidates(generation, slot, size)
+            genes = np.array([candidate.genes for candidate in candidates])
+            best = self._screening.most_promising(genes, model, self.extra_genes, tradeoff)
+            chosen = candidates[best]
         return self._new_plan(index, slot, chosen.role, chosen.genes.tolist(), chosen.parents)
 
     def _completed(self, given: Mapping[str, float], slot: int) -> list[float]:

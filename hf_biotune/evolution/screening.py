@@ -18,6 +18,7 @@ from .surrogate import (
     Surrogate,
     choose_kernel,
     features,
+    trained_mask,
 )
 
 # The time of a fit grows with the cube of their number: without a limit, planning one trial after
@@ -26,7 +27,7 @@ MAXIMUM_OBSERVATIONS = 300
 
 
 class Screening:
-    """Fits the surrogate to the history of a search.
+    """Fits the surrogate to the history of a search, and chooses by what it says.
 
     Args:
         n_candidates: made by the operators for each training.
@@ -74,6 +75,32 @@ class Screening:
             for index, cost in enumerate(costs.per_block)
         ]
         return Tradeoff(model, costs, models, learned)
+
+    def most_promising(
+        self,
+        candidates: FloatArray,
+        model: Surrogate,
+        extra_genes: Sequence[str] = (),
+        tradeoff: Tradeoff | None = None,
+    ) -> int:
+        """The index of the candidate with the largest expected improvement.
+
+        Args:
+            candidates: genes, shape (N, number of genes).
+            model: fitted to what has been trained.
+            extra_genes: names of the last genes.
+            tradeoff: of several objectives, whose front a candidate is to extend. Then efforts do
+                not count: costs have objectives of their own.
+
+        Source: expected improvement per second is from Snoek, Larochelle and Adams, Practical
+        Bayesian Optimization of Machine Learning Algorithms (arXiv 1206.2944), section 3.2.
+        """
+        if tradeoff is not None:
+            return int(np.argmax(tradeoff.improvement(candidates)))
+        improvement = model.expected_improvement(features(candidates, extra_genes))
+        if self.prefer_cheap:
+            improvement = improvement / effort(candidates, len(extra_genes))
+        return int(np.argmax(improvement))
 
     def _kernel(self, observations: Observations) -> Kernel:
         arrays = (getattr(observations, field.name) for field in fields(observations))
@@ -149,37 +176,6 @@ def denoised(history: History, model: Surrogate) -> History:
     return replace(history, fitness=np.maximum(fitness, 0.0))
 
 
-def most_promising(
-    candidates: FloatArray,
-    model: Surrogate | None,
-    extra_genes: Sequence[str] = (),
-    tradeoff: Tradeoff | None = None,
-    *,
-    prefer_cheap: bool = False,
-) -> int:
-    """The index of the candidate with the largest expected improvement; 0 without a model.
-
-    Args:
-        candidates: genes, shape (N, number of genes).
-        model: fitted to what has been trained.
-        extra_genes: names of the last genes.
-        tradeoff: of several objectives, whose front a candidate is to extend.
-        prefer_cheap: whether the improvement counts per [`effort`]; not with a tradeoff, where
-            costs have objectives of their own.
-
-    Source: expected improvement per second is from Snoek, Larochelle and Adams, Practical Bayesian
-    Optimization of Machine Learning Algorithms (arXiv 1206.2944), section 3.2.
-    """
-    if model is None or len(candidates) == 1:
-        return 0
-    if tradeoff is not None:
-        return int(np.argmax(tradeoff.improvement(candidates)))
-    improvement = model.expected_improvement(features(candidates, extra_genes))
-    if prefer_cheap:
-        improvement = improvement / effort(candidates, len(extra_genes))
-    return int(np.argmax(improvement))
-
-
 def effort(genes: FloatArray, n_extra: int = 0) -> FloatArray:
     """What trainings cost, as far as their genotypes tell: 1 for those that train the first block.
 
@@ -194,8 +190,8 @@ def effort(genes: FloatArray, n_extra: int = 0) -> FloatArray:
     Returns:
         Shape (N,), in (0, 1].
     """
-    n_blocks = genes.shape[-1] - 1 - n_extra
-    trained = genes[:, :n_blocks] > genes[:, n_blocks, None]
+    trained = trained_mask(genes, n_extra)
+    n_blocks = trained.shape[1]
     n_frozen = np.where(trained.any(axis=1), trained.argmax(axis=1), n_blocks)
     return np.asarray((1 + n_blocks - n_frozen) / (1 + n_blocks))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from ..extra_genes import NONE_UP_TO
@@ -75,6 +75,20 @@ KERNELS = tuple(
 )
 
 
+def trained_mask(genes: FloatArray, n_extra: int = 0) -> NDArray[np.bool_]:
+    """Which blocks genotypes train.
+
+    Args:
+        genes: in [0, 1], in the order of [`Genotype.to_array`], shape (..., number of genes).
+        n_extra: number of extra genes, which are the last ones.
+
+    Returns:
+        Shape (..., number of blocks).
+    """
+    n_blocks = genes.shape[-1] - 1 - n_extra
+    return np.asarray(genes[..., :n_blocks] > genes[..., n_blocks, None])
+
+
 def features(genes: ArrayLike, extra_genes: Sequence[str] = ()) -> FloatArray:
     """What a genotype means for the training: which blocks are trained, and how fast.
 
@@ -93,11 +107,10 @@ def features(genes: ArrayLike, extra_genes: Sequence[str] = ()) -> FloatArray:
         array([0. , 1. , 0. , 0.5])
     """
     genes = np.asarray(genes, dtype=float)
-    n_blocks = genes.shape[-1] - 1 - len(extra_genes)
-    importances, threshold = genes[..., :n_blocks], genes[..., n_blocks, None]
-    mask = importances > threshold
+    mask = trained_mask(genes, len(extra_genes))
+    n_blocks = mask.shape[-1]
     on = [mask.astype(float)]
-    log_multiplier = 2.0 * (importances - 0.5)
+    log_multiplier = 2.0 * (genes[..., :n_blocks] - 0.5)
     strengths = []
     for name, gene in zip(extra_genes, np.moveaxis(genes[..., n_blocks + 1 :], -1, 0), strict=True):
         if name == "base_lr":

@@ -10,7 +10,7 @@ from optuna.trial import Trial
 from searches import BLOCKS, new_study, run
 
 from hf_biotune.evolution import breeding, genotype_of, suggest_genotype
-from hf_biotune.evolution.screening import effort, most_promising
+from hf_biotune.evolution.screening import Screening, effort
 from hf_biotune.evolution.surrogate import KERNELS, Observations, Surrogate, features
 
 
@@ -56,23 +56,18 @@ def test_the_cheaper_of_two_that_promise_nearly_as_much_is_trained() -> None:
     candidates = np.array([everything, all_but_the_first, head])
     promises = surrogate.expected_improvement(features(candidates))
     assert promises[0] > promises[1] > promises[2]
-    assert most_promising(candidates, surrogate) == 0
+    assert Screening(3).most_promising(candidates, surrogate) == 0
     per_effort = promises / [1.0, 0.8, 0.4]
     expected = int(np.argmax(per_effort))
-    assert most_promising(candidates, surrogate, prefer_cheap=True) == expected
+    assert Screening(3, prefer_cheap=True).most_promising(candidates, surrogate) == expected
     # As good as each other, but for what they cost.
     twins = np.array([[0.9, 0.1, 0.1, 0.1, 0.5], [0.1, 0.1, 0.1, 0.9, 0.5]])
     alike = Surrogate(
         Observations(features(candidates), np.array([0.5, 0.5, 0.5]), np.zeros(3)),
         KERNELS[0]._replace(matern=0.0, linear=2.0, pairs=0.0),
     )
-    assert most_promising(twins, alike) == 0
-    assert most_promising(twins, alike, prefer_cheap=True) == 1
-
-
-def test_without_a_model_there_is_nothing_to_weigh() -> None:
-    candidates = np.array([[0.9, 0.9, 0.5], [0.1, 0.9, 0.5]])
-    assert most_promising(candidates, None, prefer_cheap=True) == 0
+    assert Screening(2).most_promising(twins, alike) == 0
+    assert Screening(2, prefer_cheap=True).most_promising(twins, alike) == 1
 
 
 def test_where_blocks_do_not_matter_a_search_freezes_the_first_ones() -> None:
