@@ -78,6 +78,7 @@ VARIANTS: dict[str, Callable[[], SearchConfig]] = {
     "extra genes": lambda: SearchConfig(extra_genes=("norm_statistics", "base_lr")),
     "norm statistics": lambda: SearchConfig(extra_genes=("norm_statistics",)),
     "15 trainings": lambda: SearchConfig(budget=15),
+    "10 trainings": lambda: SearchConfig(budget=10),
     "PyTorch's statistics": lambda: SearchConfig(norm_statistics="train"),
     # What people do by hand: no search, the final trainings alone.
     "full fine-tuning": SearchConfig,

@@ -32,6 +32,7 @@ ALONE = (
     "- preference for cheap",
     "- seeded start",
 )
+SMALLER_BUDGETS = ("15 trainings", "10 trainings")
 NONE = "n/a"
 EPOCH = "epoch"
 # The paper's trainings but for rounding, with the memory layout and optimizer kernel of ours.
@@ -55,6 +56,8 @@ def search_cost_section(runs: Sequence[Run]) -> str:
         setting: found for setting, variants in by_setting.items() if (found := duel(variants))
     }
     parts = [headline(compared)] if compared else []
+    if table := smaller_budgets(by_setting):
+        parts.append(table)
     for setting, variants in by_setting.items():
         parts += [f"#### {setting}", presets(variants)]
         if setting in compared:
@@ -70,7 +73,7 @@ def presets(variants: Mapping[str, Splits]) -> str:
     """A row for each variant whose winner was tested."""
     rows = [("Variant", "Splits", "Trainings", "Epochs", "CPU s", "Test", "Best three as one")]
     for variant, splits in variants.items():
-        tested = [float(np.mean(run["test_scores"])) for run in splits.values() if _tested(run)]
+        tested = [_score(run) for run in splits.values() if _tested(run)]
         if not tested:
             continue
         searched = any(run["epochs"] for run in splits.values())
@@ -108,44 +111,69 @@ class Duel:
 
     Args:
         paper: which variant of the paper's scheme it is.
-        default: runs of the default, by split.
+        ours: runs of the default, or of another of our variants, by split.
         ratios: of the CPU seconds of searches, one for each split.
         relative: the same in seconds of reference trainings just before and after each search.
         gains: the default's mean test score minus that of the paper's scheme.
+        given: how much cheaper an individual of the paper's scheme was made by what it was given of
+            our savings, if that was measured; 1 if it was given none.
     """
 
     paper: str
-    default: Splits
+    ours: Splits
     ratios: Sequence[float]
     relative: Sequence[float]
     gains: Sequence[float]
+    given: float | None
 
     @property
     def is_bound(self) -> bool:
         """Whether the paper's scheme was given some of our savings."""
         return self.paper == CHEAPER_PAPER
 
+    @property
+    def ratio(self) -> str:
+        """Of the CPU seconds, the mean over splits; and what it would be for the plain scheme."""
+        mean = float(np.mean(self.ratios))
+        if not self.is_bound:
+            return f"{mean:.1f}"
+        estimate = f", about {mean * self.given:.0f}" if self.given is not None else ""
+        return f"at least {mean:.1f}{estimate}"
 
-def duel(variants: Mapping[str, Splits]) -> Duel | None:
+
+def duel(variants: Mapping[str, Splits], ours: str = "default") -> Duel | None:
     """The comparison of one setting, as far as it was run."""
     for name in ("paper", CHEAPER_PAPER):
-        paper, default = variants.get(name, {}), variants.get("default", {})
-        if common := sorted(paper.keys() & default.keys()):
+        paper, runs = variants.get(name, {}), variants.get(ours, {})
+        if common := sorted(paper.keys() & runs.keys()):
             break
     else:
         return None
-    pairs = [(paper[split], default[split]) for split in common]
+    pairs = [(paper[split], runs[split]) for split in common]
     ratios = [theirs["cpu_seconds"] / ours["cpu_seconds"] for theirs, ours in pairs]
     return Duel(
         name,
-        default,
+        runs,
         ratios,
         [
             ratio * np.mean(ours["reference_seconds"]) / np.mean(theirs["reference_seconds"])
             for ratio, (theirs, ours) in zip(ratios, pairs, strict=True)
         ],
-        [float(np.mean(o["test_scores"]) - np.mean(t["test_scores"])) for t, o in pairs],
+        [_score(ours) - _score(theirs) for theirs, ours in pairs],
+        1.0 if name == "paper" else _worth_of_layout(variants),
     )
+
+
+def _worth_of_layout(variants: Mapping[str, Splits]) -> float | None:
+    """By how much our memory layout and optimizer kernel make the paper's individuals cheaper."""
+    plain, ours = variants.get("paper, few", {}), variants.get("+ layout", {})
+    common = plain.keys() & ours.keys()
+    if not common:
+        return None
+    ratios = [
+        _cost_of_individual(plain[split]) / _cost_of_individual(ours[split]) for split in common
+    ]
+    return float(np.mean(ratios))
 
 
 def headline(compared: Mapping[str, Duel]) -> str:
@@ -156,13 +184,13 @@ def headline(compared: Mapping[str, Duel]) -> str:
             (
                 setting,
                 str(len(found.ratios)),
-                f"{_at_least(found)}{np.mean(found.ratios):.1f}",
-                f"{np.mean(found.gains):+.4f}{_interval(found.gains)}",
+                found.ratio,
+                _difference(found.gains),
             )
         )
     gains = [gain for found in compared.values() for gain in found.gains]
     if len(compared) > 1:
-        rows.append(("all splits", str(len(gains)), "", f"{np.mean(gains):+.4f}{_interval(gains)}"))
+        rows.append(("all splits", str(len(gains)), "", _difference(gains)))
     text = markdown_table(rows)
     if any(found.is_bound for found in compared.values()):
         text += (
@@ -170,7 +198,40 @@ def headline(compared: Mapping[str, Duel]) -> str:
             "optimizer kernel of the default, since it would have taken too long without them: the "
             "same trainings but for rounding, at less cost (see the row *+ layout* of the levers)."
         )
+    if any(found.is_bound and found.given is not None for found in compared.values()):
+        text += (
+            " What follows *about* is an estimate for the plain scheme: the bound times what its "
+            "first individuals cost without them over what they cost with them."
+        )
     return text
+
+
+def smaller_budgets(by_setting: Mapping[str, Mapping[str, Splits]]) -> str:
+    """What a search for less than the default's budget costs and finds; `""` if none was run."""
+    rows = []
+    for budget in SMALLER_BUDGETS:
+        gains, losses = [], []
+        for setting, variants in by_setting.items():
+            found = duel(variants, budget)
+            if found is None:
+                continue
+            default = variants["default"]
+            lost = [
+                _score(run) - _score(default[split])
+                for split, run in found.ours.items()
+                if split in default
+            ]
+            gains += found.gains
+            losses += lost
+            rows.append((setting, budget, found.ratio, _difference(found.gains), _difference(lost)))
+        if gains:
+            rows.append(("all splits", budget, "", _difference(gains), _difference(losses)))
+    if not rows:
+        return ""
+    head = ("Setting", "Budget", "Paper / it, CPU s", "Test, it - paper", "Test, it - default")
+    return (
+        f"With a smaller budget than the default's 20 trainings:\n\n{markdown_table([head, *rows])}"
+    )
 
 
 def against_paper(found: Duel) -> str:
@@ -179,12 +240,13 @@ def against_paper(found: Duel) -> str:
     scheme = "The paper's scheme"
     if found.is_bound:
         scheme += ", with our memory layout and optimizer kernel,"
+    bound = "at least " if found.is_bound else ""
     return (
-        f"{scheme} costs {_at_least(found)}**{np.mean(found.ratios):.1f} times** the default's CPU "
+        f"{scheme} costs {bound}**{np.mean(found.ratios):.1f} times** the default's CPU "
         f"seconds on {n} {'splits' if n > 1 else 'split'} ({_list(found.ratios)}); in units of a "
         f"reference training beside each, {np.mean(found.relative):.1f} times "
         f"({_list(found.relative)}). Test score of the default minus that of the paper's scheme: "
-        f"{np.mean(found.gains):+.4f}{_interval(found.gains)}.{_old(found.default)}"
+        f"{_difference(found.gains)}.{_old(found.ours)}"
     )
 
 
@@ -212,10 +274,6 @@ def cached(default: Splits) -> str:
             f"train individuals in the order of their boundaries would save nothing more."
         )
     return text
-
-
-def _at_least(found: Duel) -> str:
-    return "at least " if found.is_bound else ""
 
 
 def _old(default: Splits) -> str:
@@ -289,6 +347,15 @@ def _tested(run: Run) -> bool:
 
 def _mean(splits: Splits, name: str) -> float:
     return float(np.mean([run[name] for run in splits.values()]))
+
+
+def _score(run: Run) -> float:
+    """The mean test score of the winner's final trainings."""
+    return float(np.mean(run["test_scores"]))
+
+
+def _difference(values: Sequence[float]) -> str:
+    return f"{np.mean(values):+.4f}{_interval(values)}"
 
 
 def _interval(values: Sequence[float]) -> str:

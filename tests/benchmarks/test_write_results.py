@@ -28,6 +28,11 @@ def run(variant: str, split: int, cpu_seconds: float, scores: list[float], **fie
     }
 
 
+def cells(text: str) -> list[list[str]]:
+    """The rows of all tables of a text."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+
+
 def test_the_page_is_that_of_the_committed_files(tmp_path: Path) -> None:
     assert written(RESULTS, tmp_path / PLOT.name) in PAGE.read_text("utf-8")
 
@@ -60,7 +65,7 @@ def test_the_headline_has_every_setting_and_tells_bounds() -> None:
             run("default", 0, 30, [0.7], setting="texts"),
         ]
     )
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    rows = cells(text)
     assert ["digits", "1", "20.0", "+0.1000"] in rows
     assert ["cells", "1", "at least 30.0", "+0.0000"] in rows
     # The standard error is .05; Student's t of one degree of freedom is 12.706.
@@ -70,6 +75,41 @@ def test_the_headline_has_every_setting_and_tells_bounds() -> None:
     assert "at least" not in search_cost_section(
         [run("paper", 0, 2000, [0.8]), run("default", 0, 100, [0.9])]
     )
+
+
+def test_what_the_plain_scheme_would_cost_is_estimated_by_its_first_individuals() -> None:
+    runs = [
+        run("paper, our layout", 0, 900, [0.8]),
+        run("default", 0, 30, [0.8]),
+        # Twice as much, on a machine that was a quarter slower.
+        run("paper, few", 0, 500, [], reference_seconds=[12.5, 12.5]),
+        run("+ layout", 0, 250, [], reference_seconds=[12.5, 12.5]),
+        run("+ layout", 1, 999, []),
+    ]
+    text = search_cost_section(runs)
+    assert ["digits", "1", "at least 30.0, about 60", "+0.0000"] in cells(text)
+    assert "What follows *about* is an estimate" in text
+    bound = search_cost_section(runs[:2])
+    assert ["digits", "1", "at least 30.0", "+0.0000"] in cells(bound)
+    assert "estimate" not in bound
+    # A plain run needs no estimate.
+    plain = search_cost_section([run("paper", 0, 1600, [0.8]), *runs])
+    assert ["digits", "1", "53.3", "+0.0000"] in cells(plain)
+    assert "estimate" not in plain
+
+
+def test_smaller_budgets_are_compared_with_the_paper_and_the_default() -> None:
+    runs = [
+        run("paper", 0, 2000, [0.8]),
+        run("default", 0, 100, [0.9]),
+        run("15 trainings", 0, 50, [0.85]),
+        run("15 trainings", 1, 50, [0.1]),
+    ]
+    text = search_cost_section(runs)
+    rows = cells(text)
+    assert ["digits", "15 trainings", "40.0", "+0.0500", "-0.0500"] in rows
+    assert ["all splits", "15 trainings", "", "+0.0500", "-0.0500"] in rows
+    assert "smaller budget" not in search_cost_section(runs[:2])
 
 
 def test_the_cache_is_told_and_whether_order_matters() -> None:
@@ -121,10 +161,10 @@ def test_a_gain_by_epoch_statistics_is_counted_choice_by_choice() -> None:
         ]
     ]
     text = statistics_section({"epochs": 4, "rows": rows})
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    assert ["digits", equal, "+0.100 on average; 2 higher, 1 lower of 3"] in cells
-    assert ["digits, 2 random genotypes, mean", "epoch", "0.200", "0.550"] in cells
-    assert ["digits, full fine-tuning, rate / 3", "train", "0.200", "0.500"] in cells
+    found = cells(text)
+    assert ["digits", equal, "+0.100 on average; 2 higher, 1 lower of 3"] in found
+    assert ["digits, 2 random genotypes, mean", "epoch", "0.200", "0.550"] in found
+    assert ["digits, full fine-tuning, rate / 3", "train", "0.200", "0.500"] in found
 
 
 def test_levers_are_told_in_reference_trainings() -> None:
@@ -136,7 +176,7 @@ def test_levers_are_told_in_reference_trainings() -> None:
             run("- cache", 0, 150, []),
         ]
     )
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    rows = cells(text)
     assert ["paper, few", "3.000", ""] in rows
     assert ["+ layout", "2.000", "1.50 x"] in rows
     assert ["default, few", "0.500", "4.00 x"] in rows
