@@ -71,6 +71,9 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
             dict of patterns; see [`partition`].
         lr_multipliers: `{block name: factor on the base learning rate}`, each finite and greater
             than 0. Blocks that are missing are frozen.
+        base_learning_rate: that a search found the multipliers with, finite and greater than 0. It
+            sets nothing: the rate is that of the training arguments, and one that differs is warned
+            about. Default `None`: any will do.
         norm_statistics: what the running statistics of BatchNorm in *trained* blocks do.
             `"epoch"` (default): each epoch, up to its evaluation, averages its own batches by
             their numbers of samples, as far as that moves faster than PyTorch's. `"train"`: they
@@ -108,6 +111,10 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
         default_factory=dict,
         metadata={"help": "Block name -> learning-rate multiplier; missing blocks are frozen."},
     )
+    base_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate that the multipliers were found with; None: unknown."},
+    )
     norm_statistics: str = field(
         default="epoch",
         metadata={"help": "BatchNorm statistics of trained blocks: 'epoch', 'train', 'frozen'."},
@@ -139,6 +146,8 @@ class BioTuneConfig(PeftConfig):  # type: ignore[misc]
         self.peft_type = BIOTUNE
         _check_inherited(self)
         self.lr_multipliers = _checked_multipliers(self.lr_multipliers)
+        if self.base_learning_rate is not None:
+            self.base_learning_rate = _checked_rate(self.base_learning_rate)
         if self.norm_statistics not in NORM_STATISTICS:
             raise ConfigError(
                 f"norm_statistics must be one of {', '.join(map(repr, NORM_STATISTICS))}, got "
@@ -313,6 +322,16 @@ def _checked_multiplier(block: str, multiplier: Any) -> float:
             f"out to freeze it"
         )
     return number
+
+
+def _checked_rate(value: Any) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < as_float(value) < math.inf:
+        raise ConfigError(
+            f"base_learning_rate must be finite and greater than 0, got {shown(value)}; leave it "
+            f"out if it is not known"
+        )
+    return float(value)
 
 
 def _checked_decay(value: Any) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from .checkpoint import KEY_PREFIX
+from .config import BioTuneConfig
 from .exceptions import ConfigError
 from .model import BioTuneModel
 from .penalties import L2SP, Pull, step_hook
@@ -202,10 +205,23 @@ class BioTuneOptimizerFactory:
             ConfigError: `args.optim` builds its own parameter groups (GaLore, LOMO, Apollo).
         """
         args = arguments.get()
+        _warn_of_another_rate(find_biotune_model(model).active_peft_config, args.learning_rate)
         groups = parameter_groups(model, lr=args.learning_rate, weight_decay=args.weight_decay)
         optimizer = optimizer_of(groups, model, args)
         add_penalty(optimizer, model)
         return optimizer
+
+
+def _warn_of_another_rate(config: BioTuneConfig, lr: float) -> None:
+    """Multipliers that were found at one base rate mean something else at another."""
+    found_at = config.base_learning_rate
+    if found_at is not None and not math.isclose(found_at, lr, rel_tol=1e-6):
+        warnings.warn(
+            f"learning_rate is {lr:g}, but the multipliers were found with {found_at:g}; give "
+            f"learning_rate={found_at:g}, or set the configuration's base_learning_rate to None if "
+            f"you mean it",
+            stacklevel=3,
+        )
 
 
 class ArgumentsHolder:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from torch import nn
+from transformers import TrainingArguments
 
 from .exceptions import ConfigError
 
@@ -44,6 +45,26 @@ def enable_recomputation(
             f"use_reentrant=True; pass use_reentrant=False"
         )
     cast(Any, model).set_grad_checkpointing(True)
+
+
+def recompute_as_asked(model: nn.Module, args: TrainingArguments) -> None:
+    """Turn gradient checkpointing on if the training arguments ask for it, as `Trainer` does.
+
+    Args:
+        model: the base model.
+        args: `activation_checkpointing` and its older name `gradient_checkpointing` count alike.
+
+    Raises:
+        ConfigError: they ask for it, and the model has none; see [`enable_recomputation`].
+    """
+    for kind in ("activation_checkpointing", "gradient_checkpointing"):
+        if getattr(args, kind, False):
+            options = getattr(args, f"{kind}_kwargs")
+            try:
+                enable_recomputation(model, options)
+            except ValueError as error:  # of transformers: this architecture has none
+                raise ConfigError(f"{kind}: {error}") from error
+            return
 
 
 def let_inputs_require_grad(model: nn.Module) -> None:

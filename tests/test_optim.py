@@ -6,11 +6,17 @@ import pytest
 import timm
 import torch
 from torch import nn
+from transformers import TrainingArguments
 from wrapped import bert, quiet_wrap, resnet, sequential, timm_resnet, train, vit
 
 from hf_biotune import BioTuneConfig, get_biotune_model, parameter_groups, partition
 from hf_biotune.exceptions import ConfigError
-from hf_biotune.optim import ArgumentsHolder, find_biotune_model, no_decay_names
+from hf_biotune.optim import (
+    ArgumentsHolder,
+    BioTuneOptimizerFactory,
+    find_biotune_model,
+    no_decay_names,
+)
 
 
 def groups_of(make, multipliers, **kwargs):
@@ -153,3 +159,18 @@ def test_modules_that_are_called_module_keep_their_names(name):
     groups = parameter_groups(wrapped, lr=1.0)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     assert {group["lr"] for group in groups if group["block"] == blocks[0]} == {0.1}
+
+
+def test_another_base_rate_than_the_multipliers_were_found_with_is_told():
+    config = BioTuneConfig(lr_multipliers={"head": 2.0}, base_learning_rate=3e-4)
+    model = quiet_wrap(resnet(), config)
+    holder = ArgumentsHolder()
+
+    holder.args = TrainingArguments(learning_rate=1e-3, use_cpu=True)
+    with pytest.warns(UserWarning, match="is 0.001, but the multipliers were found with 0.0003"):
+        groups = BioTuneOptimizerFactory()(model, holder).param_groups
+    assert {group["lr"] for group in groups} == {2e-3}
+
+    # A warning would be an error here.
+    holder.args = TrainingArguments(learning_rate=3e-4, use_cpu=True)
+    BioTuneOptimizerFactory()(model, holder)

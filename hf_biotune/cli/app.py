@@ -163,7 +163,7 @@ def train(
         Path, typer.Option(help="best_config.json of a search.", show_default=False)
     ],
     output_dir: options.OutputDir = Path("trained"),
-    learning_rate: options.LearningRate = 1e-3,
+    learning_rate: options.FoundRate = None,
     epochs: options.Epochs = 15,
     batch_size: options.BatchSize = 32,
     metric: options.Metric = "macro_accuracy",
@@ -186,6 +186,8 @@ def train(
     from .run import Run
 
     configuration = read_config(adapter_config)
+    if learning_rate is None:
+        learning_rate = configuration.base_learning_rate or 1e-3
     run = Run.from_options(locals())
     tuner = FineTuner(run.model_init, run.data, run.args, resolve_metric(metric), StoppingRule())
     result = tuner.fit(

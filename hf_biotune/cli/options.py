@@ -76,6 +76,14 @@ SkipBadImages = Annotated[
 LearningRate = Annotated[
     float, typer.Option(help="Base rate, scaled per block.", rich_help_panel=_TRAINING)
 ]
+FoundRate = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate",
+        help="Base rate, scaled per block. Default: that of the search, or 1e-3 if it is unknown.",
+        rich_help_panel=_TRAINING,
+    ),
+]
 Epochs = Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING, help="At most, each.")]
 BatchSize = Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING, help="Samples a step.")]
 Metric = Annotated[

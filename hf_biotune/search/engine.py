@@ -82,7 +82,7 @@ class SearchEngine:
         self._partition = partition(pool.model, blocks)
         self._search = search = fitted_to(pool.model, search)
         unsaved = pool.seeded_blocks(self._partition, search.seeds)
-        self._phenotypes = Phenotypes(self._partition, search, unsaved)
+        self._phenotypes = Phenotypes(self._partition, search, unsaved, args.learning_rate)
         self._objectives = Objectives.of(
             self._metric,
             search.objectives[1:],

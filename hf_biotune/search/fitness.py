@@ -23,6 +23,7 @@ from transformers import TrainingArguments, get_scheduler, set_seed
 from ..classification import loss_of
 from ..config import BioTuneConfig
 from ..norm_statistics import restart_averages
+from ..recompute import recompute_as_asked
 from .data import EncodedSplit, SplitView
 from .execution import Execution, precision_of
 from .fitness_result import DIVERGED, EpochRecord, FitnessResult, SeedRun
@@ -257,6 +258,7 @@ class FitnessEvaluator:
     def _prepare(
         self, training: Training, wrapped: PeftModel, n_samples: int
     ) -> tuple[nn.Module, Any, Any]:
+        recompute_as_asked(wrapped.get_base_model(), self.args)
         optimizer = training.optimizer(wrapped, self.execution.arguments(self.args))
         steps = self.epochs * math.ceil(n_samples / self._batch_size)
         scheduler = get_scheduler(

@@ -28,14 +28,22 @@ class Phenotypes:
         partition: the model's blocks.
         search: which blocks are always trained, and what their statistics do.
         unsaved: blocks that no checkpoint of the base model holds, such as a new head.
+        learning_rate: the base of all trainings.
     """
 
-    def __init__(self, partition: Partition, search: SearchConfig, unsaved: Sequence[str]) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        search: SearchConfig,
+        unsaved: Sequence[str],
+        learning_rate: float,
+    ) -> None:
         for name in search.always_train:
             partition[name]  # raises for an unknown block
         self._partition = partition
         self._search = search
         self._unsaved = tuple(unsaved)
+        self._learning_rate = learning_rate
 
     @property
     def block_names(self) -> tuple[str, ...]:
@@ -53,6 +61,7 @@ class Phenotypes:
             genotype,
             self._partition,
             new_blocks=self._unsaved,
+            base_learning_rate=self._learning_rate,
             norm_statistics=self._search.norm_statistics,
         )
         factor = rate_factor(genotype.extra_genes)

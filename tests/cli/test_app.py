@@ -88,9 +88,12 @@ def test_tune_can_keep_what_the_search_trained_and_save_an_ensemble(run, source,
 
 
 def test_search_then_train_gives_an_adapter(run, source, tmp_path):
-    status, output, errors = run("search", *source, "--output-dir", tmp_path, *TINY)
+    rate = ("--learning-rate", "3e-4")
+    status, output, errors = run("search", *source, "--output-dir", tmp_path, *TINY, *rate)
     assert status == 0, errors
     assert "winner" in output
+    assert json.loads((tmp_path / "best_config.json").read_text())["base_learning_rate"] == 3e-4
+    # Warnings are errors here: another rate than that of the search would be one.
     status, output, errors = run(
         *("train", *source, "--adapter-config", tmp_path / "best_config.json"),
         *("--output-dir", tmp_path / "trained", "--epochs", 2, "--cpu"),

@@ -12,11 +12,14 @@ from transformers import (
     default_data_collator,
     set_seed,
 )
+from wrapped import CHECKPOINTING
 
 from hf_biotune import BioTuneConfig, biotune_trainer_kwargs, get_biotune_model
+from hf_biotune.exceptions import ConfigError
 from hf_biotune.search import FitnessEvaluator, FitnessResult, StoppingRule, fitness
 from hf_biotune.search.execution import Execution
 from hf_biotune.search.metrics import METRICS
+from hf_biotune.search.prefix_cache import PrefixCache
 from hf_biotune.search.study import default_training_arguments
 from hf_biotune.search.weights import BaseModelPool
 
@@ -150,6 +153,47 @@ SMALL_VIT = ViTConfig(
     patch_size=4,
     num_labels=10,
 )
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_gradient_checkpointing_holds_in_a_search_and_changes_no_number(
+    digits_train, digits_validation, cached, reentrant
+):
+    curves, calls = [], []
+    for settings in (
+        {},
+        {CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrant": reentrant}},
+    ):
+        pool = BaseModelPool(lambda: ViTForImageClassification(SMALL_VIT))
+        trainer = FitnessEvaluator(
+            pool,
+            digits_train,
+            digits_validation,
+            arguments(num_train_epochs=2, **settings),
+            METRICS["accuracy"],
+            StoppingRule(None),
+            cache=PrefixCache(pool) if cached else None,
+        )
+        trained = []
+        pool.model.vit.layers[1].mlp.register_forward_pre_hook(
+            lambda module, inputs, trained=trained: trained.append(module.training)
+        )
+        # One behind a frozen prefix, then one without: nothing may stay of the former.
+        for first in ({}, {"stem": 1.0, "layer0": 1.0}):
+            config = BioTuneConfig(lr_multipliers={**first, "layer1": 2.0, "head": 5.0})
+            curves.append(trainer.evaluate(config, [1]).runs[0].curve)
+        calls.append(sum(trained))
+    assert curves[0] == curves[2]
+    assert curves[1] == curves[3]
+    assert curves[0] != curves[1]
+    assert calls[1] > 1.5 * calls[0] > 0
+
+
+def test_a_model_without_gradient_checkpointing_is_refused(evaluator):
+    with pytest.raises(ConfigError, match=f"{CHECKPOINTING}: ResNet"):
+        evaluator(**{CHECKPOINTING: True}).evaluate(BioTuneConfig(lr_multipliers=CONFIG), [0])
 
 
 @pytest.mark.parametrize(
