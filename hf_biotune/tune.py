@@ -140,11 +140,12 @@ def tune(
         StoppingRule(search.patience, search.patience_from),
         result.execution,
     )
+    # Before hours of trainings: it may be that fewer individuals were trained to their end.
+    members = result.ensemble(ensemble) if ensemble else None
     finals = _finals(result, tuner, search, retrain, final_seeds, listener, args.learning_rate)
     together = None
-    if ensemble:
+    if members is not None:
         together = directory / "ensemble"
-        members = result.ensemble(ensemble)
         finals.rows.append(row_of_ensemble(members, tuner, result, args.learning_rate))
         for member in members.members:
             member.config.base_model_name_or_path = provenance.model_id
@@ -189,20 +190,18 @@ def _finals(
     lr: float,
 ) -> _Finals:
     """Train what is compared."""
-    seeds = tuple(final_seeds or (result.best_seeds if retrain == "none" else search.seeds))
+    is_kept = retrain == "none"
+    seeds = tuple(final_seeds or (result.kept_seeds if is_kept else search.seeds))
     config = result.best_config
+    # First: what is missing is missed before the others are trained.
+    runs = kept_runs(result, tuner, seeds) if is_kept else []
     rows = []
     for name in COMPARED:
         mode = starting_statistics(search.norm_statistics)
         rival = baseline_config(name, result.partition, norm_statistics=mode)
-        runs = final_runs(name, rival, tuner, seeds, listener)
-        rows.append(row_of(name, rival, runs, result, lr))
-    is_kept = retrain == "none"
-    runs = (
-        kept_runs(result, tuner, seeds)
-        if is_kept
-        else final_runs(OURS, config, tuner, seeds, listener)
-    )
+        of_rival = final_runs(name, rival, tuner, seeds, listener)
+        rows.append(row_of(name, rival, of_rival, result, lr))
+    runs = runs or final_runs(OURS, config, tuner, seeds, listener)
     rows.append(row_of(OURS, config, runs, result, lr, is_kept=is_kept))
     saved = best_run(runs, resolve_metric(search.metric, search.greater_is_better))
     if is_kept:

@@ -13,8 +13,8 @@ from small import digits_split, small_resnet
 from transformers import set_seed
 
 from hf_biotune import BioTuneEnsemble, BioTuneModel, SearchConfig
-from hf_biotune.exceptions import ConfigError
-from hf_biotune.search import DataSplits, default_training_arguments
+from hf_biotune.exceptions import CheckpointError, ConfigError
+from hf_biotune.search import DataSplits, SearchResult, default_training_arguments
 from hf_biotune.search.forward import Forward
 from hf_biotune.search.metrics import METRICS
 from hf_biotune.search.task import predict
@@ -130,6 +130,42 @@ def test_an_ensemble_is_saved_with_a_row_of_its_own(run, data):
     stored = json.loads((result.report.parent / "comparison.json").read_text())
     assert [entry["method"] for entry in stored] == list(rows(result))
     assert isinstance(result.comparison, pd.DataFrame)
+
+
+@pytest.fixture
+def no_final_training(monkeypatch):
+    def fail(*args):
+        raise AssertionError("a method was trained that nobody will see")
+
+    monkeypatch.setattr("hf_biotune.tune.final_runs", fail)
+
+
+@pytest.mark.slow
+def test_only_weights_that_are_there_are_tested(run, monkeypatch):
+    def forget(result, trial, everything=SearchResult._kept_runs):
+        return everything(result, trial)[:1]
+
+    monkeypatch.setattr(SearchResult, "_kept_runs", forget)
+    assert rows(run(retrain="none"))["BioTune"]["seeds"] == [1]
+
+
+@pytest.mark.slow
+def test_what_is_missing_after_the_search_is_missed_before_the_final_trainings(
+    run, monkeypatch, no_final_training
+):
+    def lose(result, seed=None):
+        raise CheckpointError(f"seed {seed} is not there")
+
+    monkeypatch.setattr(SearchResult, "kept_model", lose)
+    with pytest.raises(CheckpointError, match="seed 2 is not there"):
+        run(retrain="none", final_seeds=(2,))
+
+    def too_few(result, k):
+        raise ConfigError(f"{k} individuals are asked for")
+
+    monkeypatch.setattr(SearchResult, "ensemble", too_few)
+    with pytest.raises(ConfigError, match="3 individuals are asked for"):
+        run(ensemble=3)
 
 
 @pytest.mark.parametrize(

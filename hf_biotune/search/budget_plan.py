@@ -33,6 +33,8 @@ ELITE_SHARE = 0.3
 FIRST_GENERATION_SHARE = 0.65
 # Two, so that the best of what people do by hand is among them.
 TRAININGS_PER_FINALIST, FEWEST_FINALISTS = 5.0, 2
+# With how many seeds every finalist is trained, however little of the budget is left.
+SURE_SEEDS = 2
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def n_finalists_of(budget_trainings: float | None, search: SearchConfig) -> int:
 def reserved_trainings(budget_trainings: float | None, search: SearchConfig) -> float:
     """What the confirmation of the finalists will need, in units of one full training.
 
-    One further seed each; more only if there is something left.
+    With racing, what makes [`SURE_SEEDS`] of each, and more only if there is something left;
+    without, all seeds.
 
     Args:
         budget_trainings: that the budget pays for; `None` if that is unlimited or unknown.
@@ -126,7 +129,8 @@ def reserved_trainings(budget_trainings: float | None, search: SearchConfig) -> 
     """
     n_finalists = n_finalists_of(budget_trainings, search)
     known = search.seeds_per_individual if search.n_folds == 1 else 0
-    return float(n_finalists * min(1, len(search.seeds) - known))
+    n_seeds = min(SURE_SEEDS, len(search.seeds)) if search.racing else len(search.seeds)
+    return float(n_finalists * max(0, n_seeds - known))
 
 
 def search_share(trainings: float, search: SearchConfig) -> float:

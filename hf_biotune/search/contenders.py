@@ -83,9 +83,13 @@ def finalist_trials(
             ):
                 found.append(trial)
     found = found[:n]
-    if best_start is not None and not any(_is_start(trial, n_starts) for trial in found):
-        return [*found[: n - 1], best_start]
-    return found
+    # With folds, a start that was scored again is no start, but trains the same.
+    if best_start is None or any(
+        _is_start(trial, n_starts) or phenotype_of(trial) == phenotype_of(best_start)
+        for trial in found
+    ):
+        return found
+    return [*found[: n - 1], best_start]
 
 
 def differ(some: FrozenTrial, other: FrozenTrial) -> bool:

@@ -20,7 +20,7 @@ from transformers import TrainingArguments
 
 from ..blocks import BlockSpec, partition
 from ..evolution import Scheme
-from ..exceptions import BioTuneError, ConfigError, StorageError
+from ..exceptions import BioTuneError, ConfigError, StorageError, TrainingError
 from ..genotype import Genotype
 from .adapter_store import AdapterStore, adapter_store
 from .budget_plan import BudgetPlan, n_finalists_of, plan_budget, population_of, report_of
@@ -32,7 +32,7 @@ from .finalists import best_of, confirmations, finalists_of
 from .fitness import FitnessEvaluator
 from .folds import Split, folds
 from .gradients import relative_gradient_norms
-from .history import finished_trials, history_of, was_trained
+from .history import FAILURE_KEY, finished_trials, history_of, was_trained
 from .identity import claim, identity_of
 from .kept import KeptAdapters
 from .leadership import LeadingEvaluator, check_same_everywhere, follow
@@ -322,15 +322,25 @@ class SearchEngine:
     def choose(self) -> SearchResult:
         """Choose the winner; call it when the budget is spent."""
         if not any(was_trained(trial) for trial in self._study.get_trials(deepcopy=False)):
-            raise ConfigError(
-                f"no individual was trained within the budget of {self._search.parsed_budget}; "
-                f"give a larger one"
-            )
+            raise self._nothing_was_trained()
         # Whoever comes later finds every training of the finalists in the study.
         with self._processes.turn("finalists"):
             result = self._result()
         self._listener.on_search_end()
         return result
+
+    def _nothing_was_trained(self) -> BioTuneError:
+        finished = finished_trials(self._study)
+        if failed := [trial for trial in finished if FAILURE_KEY in trial.user_attrs]:
+            return TrainingError(
+                f"none of {len(finished)} individuals was trained to its end; the last one that "
+                f"failed, individual {failed[-1].number}: {failed[-1].user_attrs[FAILURE_KEY]}. "
+                f"Remove the cause, and search in another output directory"
+            )
+        return ConfigError(
+            f"no individual was trained within the budget of {self._search.parsed_budget}; give a "
+            f"larger one"
+        )
 
     def _result(self) -> SearchResult:
         finalists = finalists_of(
@@ -365,6 +375,7 @@ class SearchEngine:
             execution=self._evaluator.execution,
             model_init=self._model_init,
             kept=self._kept,
+            n_folds=self._search.n_folds,
             trainings=report.trainings,
             seconds=report.seconds,
             budget_report=report,

@@ -283,6 +283,8 @@ def _arguments(
     }
     for name, value in settings.items():
         setattr(changed, name, value)
+    # With more than one, Trainer would make batches as many times as large as the search's.
+    changed._n_gpu = min(1, args.n_gpu)
     return changed
 
 

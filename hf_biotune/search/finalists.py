@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import optuna
 from optuna.trial import FrozenTrial
 
+from .budget_plan import SURE_SEEDS
 from .contenders import contenders, finalist_trials
 from .failures import Failures
 from .fitness import FitnessEvaluator, RunKeeper
@@ -25,8 +26,6 @@ from .search_config import SearchConfig
 
 # Before the number of the trial and the seed, in the study's attributes.
 FINALIST_PREFIX = "finalist:"
-# What every finalist gets, however little of the budget is left: a second one.
-SURE_SEEDS = 2
 NO_SCORE = (DIVERGED, FAILED)
 
 

@@ -52,6 +52,8 @@ class SearchResult:
         execution: how every training was computed: memory layout, precision, optimizer kernel.
         model_init: made the base model of every training.
         kept: the weights of the best individuals.
+        n_folds: of the data; with several, an individual was scored on one of them, and finalists
+            on all data.
         trainings: spent, in units of one full training.
         seconds: spent in trainings.
         budget_report: what the search intended to do with its budget, and what it did.
@@ -72,6 +74,7 @@ class SearchResult:
     execution: Execution
     model_init: Callable[[], nn.Module] = field(repr=False)
     kept: KeptAdapters = field(repr=False)
+    n_folds: int
     trainings: float
     seconds: float
     budget_report: BudgetReport
@@ -102,6 +105,12 @@ class SearchResult:
         """The seeds that the winner was trained with."""
         (winner,) = (f for f in self.finalists if f.trial == self.best_trial)
         return tuple(run.seed for run in winner.fitness.runs)
+
+    @property
+    def kept_seeds(self) -> tuple[int, ...]:
+        """Those of [`best_seeds`] whose weights were kept; all of them, if none was."""
+        runs = self._kept_runs(self._trained_trial(self.best_trial))
+        return tuple(run.seed for run in runs)
 
     def best_run(self, seed: int | None = None) -> SeedRun:
         """A training of the winner.
@@ -202,8 +211,7 @@ class SearchResult:
     def individuals(self) -> pd.DataFrame:
         """Who was trained to the end, with scores and costs; see [`individuals_of`]."""
         # Scores on all data can't be compared with those on a fold.
-        one_fold = self.history["fold"].nunique() == 1
-        confirmed = {f.trial: f.fitness for f in self.finalists} if one_fold else {}
+        confirmed = {f.trial: f.fitness for f in self.finalists} if self.n_folds == 1 else {}
         return individuals_of(self.study, self.objectives, confirmed)
 
     def _compromise(self, row: pd.Series[Any]) -> Compromise:

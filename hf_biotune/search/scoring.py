@@ -12,7 +12,7 @@ from ..config import BioTuneConfig
 from ..evolution import Plan, curve_of, plan_of, report_score
 from .failures import Failures, not_of_the_training
 from .fitness import FitnessEvaluator
-from .fitness_result import EpochRecord, FitnessResult
+from .fitness_result import FAILED, EpochRecord, FitnessResult
 from .folds import Split
 from .halving import MINIMUM_PEERS, is_kept, rung_epoch
 from .history import (
@@ -105,6 +105,8 @@ class Scorer:
             if fitness.was_halved or not self._leads(fitness, plan.fold):
                 break
             further = self._evaluate(trial, plan, config, [seed], is_leader=True)
+            if further.runs[0].stopped == FAILED:
+                break  # what is known of it is still true
             fitness = fitness.joined(further)
         return fitness
 

@@ -10,11 +10,19 @@ from optuna.trial import FrozenTrial
 from ..evolution import Scheme
 from .budget_plan import cost_of_individual, reserved_trainings, search_share
 from .fitness_result import FitnessResult
-from .history import MULTIPLIERS_KEY, REUSED_KEY, fitness_of, own_seconds, spent_trainings
+from .history import (
+    MULTIPLIERS_KEY,
+    REUSED_KEY,
+    fitness_of,
+    has_own_training,
+    own_seconds,
+    spent_trainings,
+)
 from .search_config import SearchConfig
 
-# A search whose individuals were all scored before has nothing left to find.
-MAXIMUM_REUSED_IN_A_ROW = 50
+# Such individuals cost nothing: a search whose individuals were all scored before, or all fail, has
+# nothing left to find, and would never spend its budget.
+MAXIMUM_FREE_IN_A_ROW = 50
 
 
 class Spending:
@@ -45,10 +53,8 @@ class Spending:
             last = self._search.generations
             if len(trials) + len(running) >= sum(self._scheme.n_slots(g) for g in range(last + 1)):
                 return True
-        newest = trials[-MAXIMUM_REUSED_IN_A_ROW:]
-        if len(newest) == MAXIMUM_REUSED_IN_A_ROW and all(
-            REUSED_KEY in trial.user_attrs for trial in newest
-        ):
+        newest = trials[-MAXIMUM_FREE_IN_A_ROW:]
+        if len(newest) == MAXIMUM_FREE_IN_A_ROW and not any(map(has_own_training, newest)):
             return True
         return self.share_spent(trials, running) >= 1.0
 
@@ -70,7 +76,9 @@ class Spending:
         if limit is None:
             return 0.0
         seconds = self._seconds_of(trials, running)
-        per_training = seconds / spent if spent else 0.0
+        # One process confirms, however many have searched.
+        own = sum(own_seconds(trial) for trial in trials)
+        per_training = own / spent if spent else 0.0
         # However small the budget, half of it is for trying.
         reserved = reserved_trainings(None, self._search) * per_training
         left = max(limit - reserved, limit / 2)
@@ -108,7 +116,8 @@ class Spending:
             run = fitness_of(trial).runs[0]
             if not run.epochs:
                 continue
-            seconds = run.seconds / run.epochs * self._epochs
+            # An individual sees one fold, a fine-tuning all data.
+            seconds = run.seconds / run.epochs * self._epochs * self._search.n_folds
             if len(rates) == self._n_blocks and set(rates) == {1.0}:
                 return seconds
             slowest = max(slowest, seconds)

@@ -7,10 +7,13 @@ import optuna
 import pytest
 
 from hf_biotune import SearchConfig
+from hf_biotune.evolution import Scheme
 from hf_biotune.exceptions import ConfigError
 from hf_biotune.search import Budget
-from hf_biotune.search.budget_plan import plan_budget, population_of
-from hf_biotune.search.spending import wall_seconds
+from hf_biotune.search.budget_plan import plan_budget, population_of, reserved_trainings
+from hf_biotune.search.fitness_result import EpochRecord, FitnessResult, SeedRun
+from hf_biotune.search.history import FITNESS_KEY, MULTIPLIERS_KEY
+from hf_biotune.search.spending import Spending, wall_seconds
 
 
 def test_a_large_budget_gets_the_published_population():
@@ -56,6 +59,52 @@ def test_the_confirmation_of_finalists_is_reserved():
     many = plan_budget(SearchConfig(budget=25, n_finalists=5), epochs=15)
     assert (few.reserved, many.reserved) == (1.0, 5.0)
     assert few.individuals > many.individuals
+
+
+@pytest.mark.parametrize(
+    ("changes", "each"),
+    [
+        ({}, 1),
+        ({"seeds_per_individual": 2}, 0),
+        # Individuals were scored on a fold, so that nothing is known of them on all data.
+        ({"fold_fraction": 0.5}, 2),
+        ({"racing": False}, 2),
+        ({"racing": False, "fold_fraction": 0.5}, 3),
+        ({"seeds": (1,), "fold_fraction": 0.5}, 1),
+    ],
+)
+def test_what_is_reserved_is_what_confirmation_spends_whatever_is_left(changes, each):
+    assert reserved_trainings(25, SearchConfig(budget=25, n_finalists=3, **changes)) == 3 * each
+
+
+def individual(number, multipliers, seconds, epochs=10, trainings=1.0):
+    """One that was trained for ten seconds an epoch of a fold."""
+    curve = tuple(EpochRecord(0.5, 0.5, 0.5, 1e-3) for _ in range(epochs))
+    fitness = FitnessResult((SeedRun(1, curve, 0.5, seconds),), 10, trainings)
+    trial = optuna.create_trial(
+        value=0.5, user_attrs={FITNESS_KEY: fitness.to_dict(), MULTIPLIERS_KEY: multipliers}
+    )
+    trial.number = number
+    trial.datetime_start = datetime(2026, 1, 1)
+    trial.datetime_complete = trial.datetime_start + timedelta(seconds=seconds)
+    return trial
+
+
+@pytest.mark.parametrize(("fold_fraction", "n_folds"), [(1.0, 1), (0.5, 2)])
+def test_a_full_fine_tuning_is_one_on_all_data(fold_fraction, n_folds):
+    search = SearchConfig(budget="3x", fold_fraction=fold_fraction, n_finalists=0)
+    spending = Spending(search, Scheme(5, 1, n_folds), n_blocks=2, epochs=15)
+    trained = [individual(0, {"a": 1.0, "b": 1.0}, 10.0, trainings=10 / 15 / n_folds)]
+    assert spending.seconds_per_fine_tuning(trained) == pytest.approx(15.0 * n_folds)
+    assert spending.share_spent(trained) == pytest.approx(10 / (45 * n_folds))
+
+
+def test_workers_share_the_search_but_not_the_confirmation():
+    search = SearchConfig(budget="1m", n_finalists=3)
+    spending = Spending(search, Scheme(5, 1, 1), n_blocks=2, epochs=15)
+    # Four at once, each of five seconds: the finalists' second seeds will take 15.
+    trained = [individual(number, {"a": 1.0}, 5.0) for number in range(4)]
+    assert spending.share_spent(trained) == pytest.approx(5 / (60 - 15))
 
 
 def test_a_small_budget_confirms_two_finalists_and_never_more_than_were_asked_for():

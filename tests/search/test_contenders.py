@@ -18,9 +18,9 @@ def study():
     return optuna.create_study(direction="maximize")
 
 
-def add(study, score, multipliers, role="offspring", parents=(), generation=1):
+def add(study, score, multipliers, role="offspring", parents=(), generation=1, fold=0):
     slot = len(study.trials)
-    plan = Plan(generation, 0, role, parents, slot, (0.5, 0.5))
+    plan = Plan(generation, fold, role, parents, slot, (0.5, 0.5))
     fitness = FitnessResult((SeedRun(1, CURVE, score, 1.0),), 10, 1.0)
     study.add_trial(
         optuna.create_trial(
@@ -69,6 +69,14 @@ def test_a_seeded_start_that_is_among_the_best_takes_no_further_place(study):
     for score, rate in ((0.9, 1.0), (0.8, 2.0), (0.7, 4.0)):
         add(study, score, {"stem": rate})
     assert numbers(finalist_trials(study, ACCURACY, 3, n_starts=1)) == [1, 0, 2]
+
+
+def test_a_start_that_was_scored_again_on_another_fold_is_no_finalist_twice(study):
+    add(study, 0.8, {"head": 1.0}, "initial", generation=0)
+    add(study, 0.9, {"head": 1.0}, "rescore", (0,), fold=1)
+    add(study, 0.8, {"stem": 1.0}, fold=1)
+    add(study, 0.7, {"body": 1.0}, fold=1)
+    assert numbers(finalist_trials(study, ACCURACY, 3, n_starts=1)) == [1, 2, 3]
 
 
 def test_rates_are_compared_as_ratios(study):

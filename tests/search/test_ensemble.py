@@ -14,7 +14,7 @@ from wrapped import batch, same, snapshot, tuned
 from hf_biotune import BioTuneEnsemble, BioTuneModel
 from hf_biotune.exceptions import CheckpointError, ConfigError
 from hf_biotune.search import EncodedSplit
-from hf_biotune.search.ensemble import EnsembleMember
+from hf_biotune.search.ensemble import EnsembleMember, trunk
 
 MAKERS = [
     pytest.param(make, marks=[pytest.mark.slow] * (make is wrapped.torchvision_resnet))
@@ -84,6 +84,28 @@ def test_blocks_that_no_member_changed_are_computed_once(make, shared, own, ense
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
     call(together, make)
     assert calls == [shared, own, own]
+
+
+def test_texts_of_another_length_are_as_exact(adapters, ensemble, monkeypatch):
+    together = ensemble(wrapped.bert, n=2)
+    calls = []
+    shared = together.base_model.get_submodule("bert.embeddings.word_embeddings")
+    shared.register_forward_hook(lambda *_: calls.append(1))
+    for n_tokens in (12, 20, 7, 12):
+        tokens = torch.arange(3, 3 + 4 * n_tokens).reshape(4, n_tokens) % 30
+        with torch.no_grad():
+            each = together.member_logits(tokens)
+        for directory, logits in zip(adapters(wrapped.bert)[:2], each, strict=True):
+            alone = BioTuneModel.from_pretrained(wrapped.bert(), directory)
+            with torch.no_grad():
+                assert torch.equal(logits, alone(input_ids=tokens)["logits"])
+    # Lengths without end are not worth a plan each.
+    monkeypatch.setattr(trunk, "MOST_PLANS", 3)
+    calls.clear()
+    with torch.no_grad():
+        together.member_logits(tokens[:, :5])
+        together.member_logits(tokens)
+    assert len(calls) == 2 + 1
 
 
 @pytest.mark.parametrize("make", MAKERS)

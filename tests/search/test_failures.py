@@ -13,7 +13,8 @@ from tiny_searches import SEARCH, Tiny, search
 from hf_biotune import BioTuneConfig
 from hf_biotune.evolution import plan_of
 from hf_biotune.exceptions import ConfigError, TrainingError
-from hf_biotune.search import SearchListener
+from hf_biotune.search import SearchListener, spending
+from hf_biotune.search.history import fitness_of
 from hf_biotune.search.scoring import Scorer
 
 WORKER_DIED = "DataLoader worker (pid 7) is killed by signal: Killed."
@@ -123,6 +124,44 @@ def test_a_finalist_that_fails_loses(tmp_path):
     assert result.best_trial != loser
     runs = {f.trial: f.fitness.runs for f in result.finalists}
     assert [run.reason for run in runs[loser]] == ["", f"RuntimeError: {WORKER_DIED}"]
+
+
+def test_a_leader_whose_second_seed_fails_keeps_what_its_first_was_worth(tmp_path):
+    config = replace(
+        SEARCH,
+        racing=True,
+        metric="loss",
+        n_finalists=0,
+        population_size=12,
+        budget=None,
+        generations=0,
+    )
+    untroubled = search(tmp_path / "untroubled", config)
+    numbers = [len(fitness_of(trial).runs) for trial in untroubled.study.trials]
+    leader = numbers.index(2)  # its second seed is the training after its first
+    STEPS[0] = 0
+    failures = failing({leader + 2}, RuntimeError(WORKER_DIED))
+    result = search(tmp_path / "troubled", config, model_init=failures)
+    fitness, before = (
+        fitness_of(found.study.trials[leader]).runs for found in (result, untroubled)
+    )
+    assert [run.score for run in fitness] == [before[0].score]
+    assert result.history.state[leader] == "complete"
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_a_search_in_which_everything_fails_comes_to_an_end(tmp_path, first, monkeypatch):
+    monkeypatch.setattr(spending, "MAXIMUM_FREE_IN_A_ROW", 12)
+    config = replace(SEARCH, max_failed_share=1.0)
+    failures = failing(range(first, 10_000), torch.OutOfMemoryError("no room"))
+    if first > 1:
+        result = search(tmp_path, config, model_init=failures)
+        assert (result.history.state == "failed").sum() == 12
+        assert result.trainings == first - 1
+    else:
+        told = "none of 12 individuals was trained to its end; .*individual 11: OutOfMemoryError"
+        with pytest.raises(TrainingError, match=told):
+            search(tmp_path, config, model_init=failures)
 
 
 def test_a_mistake_that_fails_every_training_is_raised_by_the_first(tmp_path):

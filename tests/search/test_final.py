@@ -6,9 +6,16 @@ import math
 import pytest
 import torch
 from small import small_resnet
+from transformers import Trainer
 
 from hf_biotune import BioTuneConfig
-from hf_biotune.search import DataSplits, FineTuner, StoppingRule, default_training_arguments
+from hf_biotune.search import (
+    DataSplits,
+    FineTuner,
+    StoppingRule,
+    default_training_arguments,
+    final,
+)
 from hf_biotune.search.metrics import METRICS, Metric
 
 CONFIG = {"layer3": 2.0, "layer4": 2.0, "head": 5.0}
@@ -45,6 +52,25 @@ def test_training_on_all_samples_ends_after_the_given_epochs(
     )
     assert epochs == [(1, 2), (2, 2)]
     assert (result.epochs, result.best_epoch) == (2, 2)
+
+
+def test_a_final_training_has_the_batches_of_the_search_on_several_gpus(
+    digits_train, digits_validation, monkeypatch
+):
+    made = []
+
+    class Recorded(Trainer):
+        def __init__(self, model, args, **kwargs):
+            made.append(args.train_batch_size)
+            args._n_gpu = 0  # there is none to train on
+            super().__init__(model, args, **kwargs)
+
+    monkeypatch.setattr(final, "Trainer", Recorded)
+    one = tuner(digits_train, digits_validation, None)
+    one._args._n_gpu = 4
+    assert one._args.train_batch_size == 80
+    one.fit(BioTuneConfig(lr_multipliers={"head": 1.0}), 3)
+    assert made == [20]
 
 
 def test_tensorboard_keeps_what_trainer_logs_of_each_final_training(

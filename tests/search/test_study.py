@@ -358,6 +358,18 @@ def test_the_final_choice_is_among_few_by_the_whole_validation_set_with_all_seed
     assert result.best_score == max(f.fitness.score for f in result.finalists)
 
 
+def test_scores_on_a_fold_and_on_all_data_are_not_mixed(search):
+    # It ends before a second fold is used.
+    config = replace(SEARCH, fold_fraction=0.5, budget=None, generations=0, halving=False)
+    result = search(config, args=arguments(num_train_epochs=1))
+    assert set(result.history.fold) == {0}
+    scores = result.history.set_index("trial").score
+    individuals = result.individuals.set_index("trial").score
+    assert individuals.tolist() == scores[individuals.index].tolist()
+    confirmed = [finalist.fitness.score for finalist in result.finalists]
+    assert confirmed != scores[[finalist.trial for finalist in result.finalists]].tolist()
+
+
 def test_always_train_rules_out_a_frozen_block(search):
     result = search(replace(SEARCH, always_train=("head",)))
     assert result.history["multiplier:head"].notna().all()

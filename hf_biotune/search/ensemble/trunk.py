@@ -18,12 +18,15 @@ from .members import EnsembleMember
 
 logger = logging.getLogger(__name__)
 
+# To make one takes as long as some batches: with ever new sizes of inputs it would never pay.
+MOST_PLANS = 16
+
 
 class SharedTrunk:
     """What all members of an ensemble have in common at the beginning.
 
-    At the first batch one member's logits are computed both ways; if they differ in a bit, each
-    member computes everything, and that is logged.
+    At the first batch of each size of images, or length of texts, one member's logits are computed
+    both ways; if they differ in a bit, each member computes everything, and that is logged.
 
     Args:
         base: the base model, in eval mode.
@@ -73,6 +76,8 @@ class SharedTrunk:
             return None
         key = _mode_of(inputs)
         if key not in self._plans:
+            if len(self._plans) >= MOST_PLANS:
+                return None
             try:
                 self._plans[key] = self._checked_plan(of_member, dict(inputs))
             except Exception as error:
@@ -128,10 +133,10 @@ def _are_plain(inputs: Mapping[str, Any]) -> bool:
     )
 
 
-def _mode_of(inputs: Mapping[str, Any]) -> Hashable:
-    """What a pass through the model depends on beside weights and inputs' values."""
+def _mode_of(inputs: Mapping[str, torch.Tensor]) -> Hashable:
+    """What a plan depends on beside weights: not on the inputs' values and number of samples."""
     kinds = {value.device.type for value in inputs.values()}
     return tuple(
         (kind, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
         for kind in sorted(kinds)
-    ), tuple(sorted(inputs))
+    ), tuple((name, value.dtype, value.shape[1:]) for name, value in sorted(inputs.items()))
