@@ -87,7 +87,7 @@ def presets(variants: Mapping[str, Splits]) -> str:
                 f"{_mean(splits, 'epochs'):.0f}" if searched else "",
                 f"{_mean(splits, 'cpu_seconds'):.0f}" if searched else "",
                 f"{np.mean(tested):.4f}{_interval(tested)}",
-                f"{np.mean(ensembles):.4f}{_interval(ensembles)}" if ensembles else NONE,
+                _of_some(ensembles, len(tested)),
             )
         )
     return markdown_table(rows)
@@ -347,6 +347,14 @@ def _tested(run: Run) -> bool:
 
 def _mean(splits: Splits, name: str) -> float:
     return float(np.mean([run[name] for run in splits.values()]))
+
+
+def _of_some(values: Sequence[float], n_splits: int) -> str:
+    """A mean, and of how many splits it is if these are not all."""
+    if not values:
+        return NONE
+    part = f" ({len(values)} of {n_splits} splits)" if len(values) < n_splits else ""
+    return f"{np.mean(values):.4f}{_interval(values)}{part}"
 
 
 def _score(run: Run) -> float:

@@ -41,6 +41,7 @@ from .search import (
     resolve_metric,
 )
 from .search.search_config import starting_statistics
+from .search.storages import STUDY_NAME
 from .search.team import check_is_no_team
 from .tested import predictions_of
 
@@ -74,6 +75,7 @@ def tune(
     *,
     blocks: BlockSpec = "auto",
     storage: str | None = None,
+    study_name: str = STUDY_NAME,
     workers: int = 1,
     backend: str = "processes",
     final_seeds: Sequence[int] | None = None,
@@ -94,6 +96,7 @@ def tune(
         search: default `SearchConfig()`.
         blocks: see [`partition`].
         storage: of the study; default: a journal file in `args.output_dir`.
+        study_name: in that storage.
         workers: see [`biotune_search`]. The final trainings are done by this process.
         backend: who runs the workers; see [`biotune_search`].
         final_seeds: of the final trainings. Default: the seeds of the search.
@@ -126,6 +129,7 @@ def tune(
         search,
         blocks=blocks,
         storage=storage,
+        study_name=study_name,
         workers=workers,
         backend=backend,
         listener=listener,

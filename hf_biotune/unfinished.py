@@ -29,6 +29,7 @@ def unfinished_report_data(
     metric: str = "macro_accuracy",
     learning_rate: float | None = None,
     storage: str | None = None,
+    study_name: str = STUDY_NAME,
 ) -> ReportData:
     """What is known of a search so far. Nothing is trained, and the study is not changed.
 
@@ -40,6 +41,7 @@ def unfinished_report_data(
         metric: the score.
         learning_rate: the base rate. Default: unknown.
         storage: see [`open_storage`].
+        study_name: in that storage.
 
     Raises:
         ConfigError: the storage can't be opened.
@@ -50,9 +52,11 @@ def unfinished_report_data(
         raise DataError(f"there is no study at {where!r}; give the directory of a search")
     opened = open_storage(storage, output_dir)
     try:
-        study = optuna.load_study(study_name=STUDY_NAME, storage=opened)
+        study = optuna.load_study(study_name=study_name, storage=opened)
     except KeyError:
-        raise DataError(f"{where!r} holds no study of a search; give another storage") from None
+        raise DataError(
+            f"{where!r} holds no study named {study_name!r}; give another storage"
+        ) from None
     history = history_of(study, partition)
     if not len(history) or not history["score"].notna().any():
         raise DataError(f"no individual of the study at {where!r} has a score yet; try again later")

@@ -15,6 +15,7 @@ from hf_biotune import BioTuneModel
 
 BASE_MODEL = os.environ.get("BASE_MODEL", "microsoft/resnet-50")
 ADAPTER = os.environ.get("ADAPTER", "adapter")
+SUBFOLDER = os.environ.get("SUBFOLDER") or None
 LABELS = Path(__file__).with_name("labels.txt").read_text(encoding="utf-8").split("\n")
 
 
@@ -24,7 +25,7 @@ def load() -> tuple[BioTuneModel, Any, list[str]]:
     base = AutoModelForImageClassification.from_pretrained(
         BASE_MODEL, num_labels=len(names), ignore_mismatched_sizes=True
     )
-    model = BioTuneModel.from_pretrained(base, ADAPTER).eval()
+    model = BioTuneModel.from_pretrained(base, ADAPTER, subfolder=SUBFOLDER).eval()
     return model, AutoImageProcessor.from_pretrained(BASE_MODEL), names
 
 

@@ -102,6 +102,7 @@ def search(
     prefix_cache_memory: options.PrefixCacheMemory = None,
     objective: options.Objectives = [],  # noqa: B006
     storage: options.Storage = None,
+    study_name: options.StudyName = "hf_biotune",
     workers: options.Workers = 1,
     backend: options.Backend = "processes",
     learning_rate: options.LearningRate = 1e-3,
@@ -141,6 +142,7 @@ def search(
             run.search,
             blocks=run.blocks,
             storage=storage,
+            study_name=study_name,
             workers=workers,
             backend=backend,
             listener=listener,
@@ -230,6 +232,7 @@ def tune(
     prefix_cache_memory: options.PrefixCacheMemory = None,
     objective: options.Objectives = [],  # noqa: B006
     storage: options.Storage = None,
+    study_name: options.StudyName = "hf_biotune",
     workers: options.Workers = 1,
     backend: options.Backend = "processes",
     learning_rate: options.LearningRate = 1e-3,
@@ -269,6 +272,7 @@ def tune(
             run.search,
             blocks=run.blocks,
             storage=storage,
+            study_name=study_name,
             workers=workers,
             backend=backend,
             retrain=retrain.value,

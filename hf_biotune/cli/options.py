@@ -185,6 +185,13 @@ Storage = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
+StudyName = Annotated[
+    str,
+    typer.Option(
+        help="In that storage, where several searches may be.",
+        rich_help_panel=_SEARCH,
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(

@@ -7,6 +7,7 @@ from pathlib import Path
 from hf_biotune.blocks import partition
 from hf_biotune.report import ReportData
 from hf_biotune.search.models import architecture
+from hf_biotune.search.storages import STUDY_NAME
 from hf_biotune.unfinished import unfinished_report_data
 
 from .run import block_spec
@@ -31,4 +32,5 @@ def data_of_run(output_dir: Path, storage: str | None) -> ReportData:
         metric=[*options.get("objective", ()), options.get("metric", "macro_accuracy")][0],
         learning_rate=options.get("learning_rate"),
         storage=storage or options.get("storage"),
+        study_name=options.get("study_name", STUDY_NAME),
     )

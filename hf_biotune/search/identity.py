@@ -137,7 +137,8 @@ def claim(study: optuna.Study, identity: Mapping[str, Any]) -> None:
     if differences := differences_of(stored, identity):
         raise StudyMismatchError(
             f"the study {study.study_name!r} is about something else; it differs in "
-            f"{'; '.join(differences)}. Give another output directory, or the same settings"
+            f"{'; '.join(differences)}. Give another output directory (in a storage of "
+            f"several searches: another study name), or the same settings"
         )
 
 

@@ -52,7 +52,7 @@ def test_costs_are_compared_split_by_split() -> None:
     # +0.03 and +0.06; Student's t with one degree of freedom, 12.706.
     assert "the paper's scheme: +0.0450 ± 0.1906." in text
     assert "| paper   |    0, 1 |      20.0 |    300 |  2500 | 0.8250 ± 0.3177 |" in text
-    assert "0.9500 |" in text
+    assert "0.9500 (1 of 3 splits) |" in text
 
 
 def test_the_headline_has_every_setting_and_tells_bounds() -> None:

@@ -139,6 +139,21 @@ def test_searching_again_goes_on_with_what_is_there(run, source, tmp_path):
     assert "individual  " not in output.split("going on after")[1].split("finalist")[0]
 
 
+def test_a_storage_may_hold_several_searches(run, source, tmp_path):
+    shared = (*source, "--storage", f"sqlite:///{tmp_path / 'studies.db'}", *TINY)
+    for name, seed in (("one", 0), ("two", 1)):
+        options = ("--study-name", name, "--seed", seed, "--output-dir", tmp_path / name)
+        status, _, errors = run("search", *shared, *options)
+        assert status == 0, errors
+    options = ("--study-name", "one", "--seed", 2, "--output-dir", tmp_path / "three")
+    status, _, errors = run("search", *shared, *options)
+    assert status == 2
+    assert "another study name" in errors
+    # Of the study that the run was about, also if it has not ended.
+    (tmp_path / "two" / "report.json").unlink()
+    assert run("report", tmp_path / "two")[0] == 0
+
+
 def test_another_search_in_the_same_directory_is_refused(run, source, tmp_path):
     run("search", *source, "--output-dir", tmp_path, *TINY)
     status, _, errors = run("search", *source, "--output-dir", tmp_path, *TINY, "--seed", 3)

@@ -35,14 +35,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     small_resnet().save_pretrained(root / "base")
     ConvNextImageProcessor(size={"shortest_edge": 16}, crop_pct=1.0).save_pretrained(root / "base")
     config = BioTuneConfig(lr_multipliers={"layer4": 0.5, "head": 2.0})
-    get_biotune_model(small_resnet(), config).save_pretrained(root / "adapter")
+    get_biotune_model(small_resnet(), config).save_pretrained(root / "run" / "adapter")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **os.environ,
         "BASE_MODEL": str(root / "base"),
-        "ADAPTER": str(root / "adapter"),
+        "ADAPTER": str(root / "run"),
+        "SUBFOLDER": "adapter",
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_ANALYTICS_ENABLED": "False",
