@@ -135,7 +135,7 @@ def ours(case: Case, keep_base_weights: bool = True) -> Bytes:
     model = get_biotune_model(case.build(), config, keep_base_weights=keep_base_weights)
     optimizer = torch.optim.AdamW(parameter_groups(model, lr=1e-3))
     step(model, optimizer, case.image_size)
-    return held(model, optimizer, model.base_model._base_tensors.values(), model.save_pretrained)
+    return held(model, optimizer, model.base_model.base_tensors().values(), model.save_pretrained)
 
 
 def stock_peft(case: Case) -> Bytes:

@@ -45,6 +45,15 @@ class ChosenParameters(TrainedMethod):
             options: of the method.
         """
 
+    def chosen_of(self, problem: Problem, options: Mapping[str, Any]) -> Sequence[str]:
+        """The names of the chosen parameters of a problem's model.
+
+        Args:
+            problem: its model holds the weights of whatever was trained last.
+            options: of the method.
+        """
+        return self.parameters(problem.model, problem.partition, options)
+
     def why_not(self, model: nn.Module, partition: Partition) -> str | None:
         """There is nothing to choose."""
         options = self.smallest_options
@@ -59,7 +68,7 @@ class ChosenParameters(TrainedMethod):
 
     def norm_modes(self, problem: Problem, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Both, where a chosen parameter belongs to a BatchNorm."""
-        chosen = self.parameters(problem.model, problem.partition, options)
+        chosen = self.chosen_of(problem, options)
         owners = {name.rpartition(".")[0] for name in chosen}
         has_any = problem.head in problem.batch_norm_blocks or any(
             isinstance(problem.model.get_submodule(owner), BATCH_NORM) for owner in owners
@@ -68,7 +77,7 @@ class ChosenParameters(TrainedMethod):
 
     def training(self, problem: Problem, setting: Setting) -> Training:
         """The chosen parameters and the head at the setting's rate."""
-        names = self.parameters(problem.model, problem.partition, setting.options)
+        names = self.chosen_of(problem, setting.options)
         head = problem.partition.to_patterns()[problem.head]
         config = BioTuneConfig(
             partition={self.chosen: list(names), problem.head: head},

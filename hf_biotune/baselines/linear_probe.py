@@ -10,7 +10,11 @@ from .problem import Problem
 
 
 class LinearProbe(BlockMethod):
-    """Trains the last block; features are those of the pre-trained model."""
+    """Trains the last block; features are those of the pre-trained model.
+
+    Of most models that is one linear layer. Where the last block holds more, such as BERT's pooler
+    before its classifier, all of it is trained.
+    """
 
     name = "linear-probe"
     title = "linear probe"

@@ -104,9 +104,11 @@ class TrainedMethod(Method):
         return Tuned(best.setting, best.score, cost, tuple(tried))
 
     def tune_options(self, problem: Problem) -> list[Tried]:
-        """Train each candidate of the options at the middle rate."""
+        """Train each candidate of the options at the middle rate, in the first BatchNorm mode."""
         return [
-            self.attempt(problem, Setting(self.rates[1], options=options))
+            self.attempt(
+                problem, Setting(self.rates[1], self.norm_modes(problem, options)[0], options)
+            )
             for options in self.options(problem)
         ]
 

@@ -12,6 +12,7 @@ from typing import Any
 from optuna.storages import BaseStorage, InMemoryStorage
 from torch import nn
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from ..blocks import BlockSpec, Partition, partition
 from ..config import BioTuneConfig
@@ -147,12 +148,14 @@ class Problem:
         precision = self.execution.training_precision
         is_asked_for = precision_of(self.args) != "fp32"
         fused = self.execution.fused_optimizer
+        if fused is None:
+            fused = self.args.optim == OptimizerNames.ADAMW_TORCH_FUSED
         return replace(
             self.search,
             sampler=sampler,
             memory_layout=self.execution.memory_layout,
             precision="auto" if is_asked_for else precision,
-            fused_optimizer=False if fused is None else fused,
+            fused_optimizer=fused,
         )
 
     def config(self, multipliers: Mapping[str, float], **fields: Any) -> BioTuneConfig:

@@ -52,6 +52,11 @@ class Spectrum(ChosenParameters):
             return f"the model has no {self.chosen} beside its head"
         return None
 
+    def chosen_of(self, problem: Problem, options: Mapping[str, Any]) -> Sequence[str]:
+        """By the pre-trained weights, not by those of whatever was trained last."""
+        model = problem.pool.restore(problem.tuning_seed)
+        return self.parameters(model, problem.partition, options)
+
     def parameters(
         self, model: nn.Module, partition: Partition, options: Mapping[str, Any]
     ) -> Sequence[str]:

@@ -18,7 +18,6 @@ from ..exceptions import ConfigError, DataError
 from ..search.columns import class_names, find_label_column
 from ..search.data_splits import DataSplits
 from ..search.encode import encode_splits
-from ..search.folds import draw_stratified
 from ..search.models import (
     IMAGE_TASK,
     TEXT_TASK,
@@ -225,24 +224,24 @@ def redraw(shipped: DatasetDict, number: int, label_column: str | None = None) -
 def _counts(shipped: DatasetDict, column: str, names: NDArray[Any]) -> dict[str, dict[str, int]]:
     """How many samples of each class each part shall have."""
     parts = {part: class_names(shipped[part], column) for part in _PARTS if part in shipped}
-    if "test" not in parts:
-        rows = {part: np.asarray(of) for part, of in parts.items()}
-        test, _ = draw_stratified(np.concatenate(list(rows.values())), TEST_FRACTION, seed=0)
-        offset = len(rows["train"])
-        for part, drawn in (
-            ("train", test[test < offset]),
-            ("validation", test[test >= offset] - offset),
-        ):
-            rows[part] = np.delete(rows[part], drawn)
-        rows["test"] = names[test]
-        parts = {part: list(of) for part, of in rows.items()}
     counts = {
         part: {str(name): int((np.asarray(of) == name).sum()) for name in np.unique(names)}
         for part, of in parts.items()
     }
+    if "test" not in parts:
+        counts["test"] = {}
+        for name, n_train in counts["train"].items():
+            n_validation = counts["validation"][name]
+            n_all = n_train + n_validation
+            n_test = max(1, min(round(TEST_FRACTION * n_all), n_all - 2))
+            # Of both in proportion, and never the last one of either.
+            of_validation = min(round(n_test * n_validation / n_all), max(0, n_validation - 1))
+            counts["test"][name] = n_test
+            counts["validation"][name] -= of_validation
+            counts["train"][name] -= n_test - of_validation
     for part in ("train", "validation"):
         for name, count in counts[part].items():
-            if count == 0:
+            if count <= 0:
                 raise DataError(
                     f"class {name!r} has no sample left for {part} after the test part was drawn; "
                     f"it has {int((names == name).sum())} in all; add some, or remove the class"

@@ -10,7 +10,7 @@ from .standings import MethodRecord, Standings
 from .statistics import (
     Interval,
     Ranking,
-    interval,
+    difference,
     paired_tests,
     ranking,
     split_differences,
@@ -111,7 +111,7 @@ def overall_duels(comparisons: Sequence[Standings], ours: str) -> list[Duel]:
             own, other = (record_of(each, name).scores(each.metric) for name in (ours, rival))
             differences += split_differences(own, other).values()
         if differences:
-            found.append(Duel("", rival, interval(differences)))
+            found.append(Duel("", rival, difference(differences)))
     return found
 
 

@@ -26,6 +26,8 @@ from .statistics import (
 )
 from .units import Ledger
 
+NO_SEED = -1
+
 
 @dataclass(frozen=True)
 class MethodRecord:
@@ -48,8 +50,15 @@ class MethodRecord:
     n_wanted: int = 0
 
     def scores(self, name: str) -> dict[BlockKey, float]:
-        """One of the scores of every final model, `{(split, seed): score}`."""
-        values = {key: run["scores"][name] for key, run in self.runs.items()}
+        """One of the scores of every final model, `{(split, seed): score}`.
+
+        A model that no seed makes a difference for has [`NO_SEED`], which it shares with others of
+        its kind only.
+        """
+        values = {
+            (split, NO_SEED if run.get("is_seedless") else seed): run["scores"][name]
+            for (split, seed), run in self.runs.items()
+        }
         # What has no number is `None` in a file.
         return {key: math.nan if v is None else float(v) for key, v in values.items()}
 

@@ -122,7 +122,8 @@ def interval(scores: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     n = len(values)
     half_width = math.nan
     if n > 1:
-        error = values.std(ddof=1) / math.sqrt(n)
+        # Rounding gives equal values a deviation that is not 0.
+        error = values.std(ddof=1) / math.sqrt(n) if np.ptp(values) else 0.0
         half_width = float(stats.t.ppf((1 + confidence) / 2, n - 1) * error)
     return Interval(float(values.mean()), half_width, n)
 
@@ -167,11 +168,11 @@ def paired_tests(scores: Mapping[str, Mapping[BlockKey, float]]) -> list[PairedT
     """
     pairs = list(combinations(scores, 2))
     differences = [_differences(scores, first, second) for first, second in pairs]
-    t_tests = [_t_test(difference) for difference in differences]
-    wilcoxons = [_wilcoxon(difference) for difference in differences]
+    t_tests = [_t_test(of_pair) for of_pair in differences]
+    wilcoxons = [_wilcoxon(of_pair) for of_pair in differences]
     return [
-        PairedTest(first, second, _difference(difference), *p_values)
-        for (first, second), difference, *p_values in zip(
+        PairedTest(first, second, difference(of_pair), *p_values)
+        for (first, second), of_pair, *p_values in zip(
             pairs,
             differences,
             t_tests,
@@ -328,7 +329,12 @@ def _differences(
     return np.array(list(by_split.values()))
 
 
-def _difference(differences: NDArray[np.float64]) -> Interval:
+def difference(differences: ArrayLike) -> Interval:
+    """The mean of differences with its interval; see [`PairedTest`].
+
+    Args:
+        differences: at least one, shape (n,); each of a split, or of a seed of one split.
+    """
     found = interval(differences)
     if found.half_width == 0.0 and found.mean != 0.0:
         # A few equal differences don't show that there is no spread; of it, nothing is known.

@@ -19,7 +19,7 @@ from ..search.identity import differences_of
 TUNING = "tuning"
 IDENTITY_NAME = "comparison.json"
 # To be raised when a method changes: results of before and after must not be mixed.
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True, order=True)

@@ -16,6 +16,7 @@ import torch
 from ..baselines import Problem, Tuned
 from ..exceptions import StudyMismatchError
 from ..search.execution import Execution
+from ..search.identity import fingerprint_of_model
 from ..search.listener import SearchListener
 from ..search.models import IMAGE_TASK
 from ..search.search_config import SearchConfig
@@ -98,7 +99,11 @@ class Worker:
 
     def _work_on(self, unit: Unit) -> bool:
         """Do a unit, unless another process has it, or has to finish what it needs."""
-        if not all(map(self._ledger.is_done, self._needs(unit))):
+        needs = self._needs(unit)
+        if not all(map(self._ledger.is_done, needs)):
+            return False
+        # Another process may have found out since the list of units was made.
+        if unit.seed is not None and "why_not" in self._ledger.read(needs[0]):
             return False
         with self._ledger.claimed(self._claim_of(unit)) as is_mine:
             # It may have been finished between the look and the claim.
@@ -154,6 +159,7 @@ class Worker:
         return {
             **run.to_dict(),
             "seed": unit.seed,
+            "is_seedless": run.seed is None,
             "scores": asdict(scores_of(run.test_logits, problem.data.test.labels)),
             "compute_seconds": clock.seconds,
             "device": problem.args.device.type,
@@ -182,12 +188,12 @@ class Worker:
         searches = self._ledger.directory / "searches" / f"split-{split}"
         searches.mkdir(parents=True, exist_ok=True)
         data = self._arena.split(split)
-        self._check_data(split, data.fingerprint)
+        self._check_same(split, "data set", data.fingerprint)
         model_init = self._arena.model_init(data)
         args = arena.arguments(searches)
         # The fastest on any device; the same for all methods, so that none has an advantage.
         layout = "channels_last" if self._arena.task == IMAGE_TASK else "contiguous"
-        return Problem(
+        problem = Problem(
             model_init,
             data,
             args,
@@ -202,15 +208,18 @@ class Worker:
             execution=replace(Execution.of(args), memory_layout=layout),
             directory=searches,
         )
+        self._check_same(split, "model", fingerprint_of_model(problem.pool.restore(0)))
+        return problem
 
-    def _check_data(self, split: int, fingerprint: str) -> None:
-        path = self._ledger.directory / "units" / f"split-{split}" / "data"
+    def _check_same(self, split: int, what: str, fingerprint: str) -> None:
+        """Raise unless all units of a split are of the same data, or the same weights."""
+        path = self._ledger.directory / "units" / f"split-{split}" / what.split()[0]
         if not path.exists():
             write_whole(path, fingerprint)
         if (stored := path.read_text(encoding="utf-8").strip()) != fingerprint:
             raise StudyMismatchError(
-                f"split {split} in {str(self._ledger.directory)!r} is of other data (there "
-                f"{stored}, here {fingerprint}): the data set has changed; give another output "
+                f"split {split} in {str(self._ledger.directory)!r} is of another {what} (there "
+                f"{stored}, here {fingerprint}), though its name is the same; give another output "
                 f"directory"
             )
 

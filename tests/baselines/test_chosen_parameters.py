@@ -103,3 +103,13 @@ def test_spectrum_trains_the_share_of_each_kind_with_the_best_ratios(vit_problem
     assert found & set(queries) == {best}
     assert {"classifier.weight", "classifier.bias"} <= found
     assert not any("norm" in n for n in found - set(vit_problem.partition["head"].parameters))
+
+
+def test_spectrum_chooses_by_pre_trained_weights_whatever_was_trained_before(vit_problem):
+    method, options = get_method("spectrum"), {"share": 0.5}
+    before = method.chosen_of(vit_problem, options)
+    with torch.no_grad():
+        for parameter in vit_problem.model.parameters():
+            parameter.fill_(math.nan)  # as a training that diverged leaves them
+    assert method.chosen_of(vit_problem, options) == before
+    assert method.norm_modes(vit_problem, options) == ("epoch",)

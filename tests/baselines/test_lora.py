@@ -80,6 +80,9 @@ def test_two_ranks_are_tried_at_three_rates(resnet_problem):
         {"rank": 32, "alpha": 64},
     ]
     assert method.norm_modes(resnet_problem, RANK) == ("train",)
+    settings = [str(each.setting) for each in method.tune(resnet_problem).tried]
+    assert len(settings) == 2 + 2
+    assert len({setting.replace("epoch", "train") for setting in settings}) == 4
 
 
 def test_grouped_convolutions_and_the_head_are_no_targets():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from problems import small_problem
+from transformers.training_args import OptimizerNames
 
 from hf_biotune.baselines import Cost, get_method, run_method
 from hf_biotune.baselines.setting import Setting
 from hf_biotune.search import SearchConfig
+from hf_biotune.search.execution import candidates_of
 
 SEARCH = SearchConfig(
     budget=3,
@@ -51,6 +53,16 @@ def test_the_ensemble_is_of_the_same_search_and_costs_no_training(problem, sampl
     logits = search.ensemble(k, every_seed=True).predict(problem.data.test)
     torch.testing.assert_close(run.test_logits, logits)
     assert run.validation_score == result.tuned.score
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch", "sgd"])
+def test_a_search_computes_its_steps_as_all_methods_do(optim):
+    problem = small_problem()
+    problem.args.optim = OptimizerNames(optim)
+    assert problem.execution.fused_optimizer is None
+    is_fused = problem._search_config("biotune").fused_optimizer
+    assert is_fused == (optim == "adamw_torch_fused")
+    candidates_of(problem.args, "contiguous", "fp32", is_fused)  # raises if it can't be
 
 
 def test_random_search_is_another_search_at_the_same_budget(problem):

@@ -52,6 +52,19 @@ def test_without_a_test_part_a_fifth_of_each_class_becomes_one():
         assert sum(map(len, texts_of(drawn).values())) == 20
 
 
+@pytest.mark.parametrize(("n_train", "n_validation"), [(4, 1), (2, 1), (6, 1), (1, 2), (5, 3)])
+def test_no_class_loses_its_last_sample_to_the_test_part(n_train, n_validation):
+    shipped = DatasetDict(
+        {"train": numbered(9, n_train, "t"), "validation": numbered(3, n_validation, "v")}
+    )
+    for number in range(5):
+        drawn = redraw(shipped, number)
+        counts = {name: split["label"].count(1) for name, split in drawn.items()}
+        assert min(counts.values()) >= 1
+        assert sum(counts.values()) == n_train + n_validation
+        assert counts["test"] == max(1, round((n_train + n_validation) / 5))
+
+
 def test_a_class_that_is_too_small_is_named():
     shipped = DatasetDict({"train": numbered(8, 1, "t"), "validation": numbered(2, 1, "v")})
     with pytest.raises(DataError, match=r"class 'b' has no sample left for .* 2 in all"):

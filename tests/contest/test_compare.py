@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,12 @@ import time
 import optuna
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hf_biotune.contest import Arena, compare, rank_backbones
 from hf_biotune.contest.plan import Plan
 from hf_biotune.contest.units import Ledger, Unit
-from hf_biotune.contest.worker import ContestListener
+from hf_biotune.contest.worker import ContestListener, Worker
 from hf_biotune.exceptions import ConfigError, StudyMismatchError
 from hf_biotune.search.storages import open_storage
 
@@ -130,6 +132,29 @@ def test_a_directory_of_something_else_is_refused(finished, arena):
     other = replace(arena, epochs=2)
     with pytest.raises(StudyMismatchError, match=r"differs in epochs \(there 1, here 2\)"):
         compare(other, METHODS, output_dir=directory)
+
+
+def test_other_weights_under_the_same_name_are_refused(image_model, digit_images, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(image_model, model)
+    arena = Arena(str(model), str(digit_images), epochs=1, batch_size=12, cpu=True)
+    compare(arena, ["linear-probe"], output_dir=tmp_path / "out", splits=1, seeds=[1])
+    (weights,) = model.glob("*.safetensors")
+    tensors = load_file(weights)
+    save_file({name: t + 1 for name, t in tensors.items()}, weights, {"format": "pt"})
+    with pytest.raises(StudyMismatchError, match=r"is of another model .*, though its name"):
+        compare(arena, METHODS, output_dir=tmp_path / "out", splits=1, seeds=[1])
+
+
+def test_a_worker_that_learns_late_that_a_method_does_not_fit_leaves_it(
+    arena, tmp_path, monkeypatch
+):
+    plan = Plan(arena, ("linear-probe",), seeds=(1,), splits=1)
+    worker = Worker(plan, tmp_path, ContestListener())
+    # As if another process wrote it after this one had looked what is open.
+    worker._ledger.write(Unit(0, "linear-probe"), {"why_not": "it is too small"})
+    assert not worker._work_on(Unit(0, "linear-probe", 1))
+    assert not worker._ledger.is_done(Unit(0, "linear-probe", 1))
 
 
 def test_bad_plans_are_refused_before_anything_is_loaded():

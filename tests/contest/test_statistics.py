@@ -3,9 +3,11 @@ import math
 import numpy as np
 import pytest
 
+from hf_biotune.contest.standings import MethodRecord
 from hf_biotune.contest.statistics import (
     Ranking,
     critical_difference,
+    difference,
     holm,
     interval,
     paired_tests,
@@ -156,6 +158,26 @@ def test_seeds_of_a_split_are_no_repetitions_of_their_own():
     one = [{key: score for key, score in each.items() if key[0] == 0} for each in (ours, theirs)]
     (test,) = paired_tests({"ours": one[0], "theirs": one[1]})
     assert (test.difference.n, test.difference.mean) == (2, pytest.approx(0.2))
+
+
+def test_a_model_without_a_seed_is_compared_with_all_seeds_of_the_other():
+    scores = {"macro_accuracy": 0.85}
+    alone = MethodRecord("a", "A", runs={(0, 1): {"scores": scores, "is_seedless": True}})
+    runs = {
+        (0, seed): {"scores": {"macro_accuracy": score}, "is_seedless": False}
+        for seed, score in ((1, 0.80), (2, 0.90), (3, 0.91))
+    }
+    several = MethodRecord("b", "B", runs=runs)
+    (test,) = paired_tests({r.name: r.scores("macro_accuracy") for r in (alone, several)})
+    assert test.difference.mean == pytest.approx(-0.02)
+    assert test.difference.n == 1
+
+
+@pytest.mark.parametrize(("value", "n"), [(0.1, 3), (0.02, 12), (0.7, 5)])
+def test_of_equal_differences_nothing_is_certain_however_they_are_rounded(value, n):
+    assert interval([value] * n).half_width == 0.0
+    assert math.isnan(difference([value] * n).half_width)
+    assert difference([0.0] * n).half_width == 0.0
 
 
 def test_methods_without_a_common_split_are_refused():
