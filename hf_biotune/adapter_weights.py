@@ -24,6 +24,9 @@ class AdapterWeights:
     Attributes:
         base: tensor name -> the base model's value, for every tensor that some adapter trains.
         aside: adapter name -> its tensors, while they are not in place.
+
+    An adapter is taken out and put back by swapping memory, not by copying: autograd still finds
+    what it has kept for a backward pass, so that the base model may be asked in between.
     """
 
     def __init__(self, model: nn.Module, keeps_base: bool) -> None:
@@ -70,13 +73,24 @@ class AdapterWeights:
             adapter_name: which one is in place.
             tensors: name and value of its tensors.
         """
-        own = {name: tensor.detach().clone() for name, tensor in tensors}
-        self.aside[adapter_name] = own
-        self.write({name: self.base[name] for name in own})
+        own = self.aside[adapter_name] = {}
+        for name, tensor in tensors:
+            own[name] = tensor.data
+            tensor.data = torch.empty_like(tensor).copy_(self.base[name])
 
+    @torch.no_grad()
     def put_in(self, adapter_name: str) -> None:
         """Put in place what lies aside of an adapter; of one that was never trained, nothing."""
-        self.write(self.aside.pop(adapter_name, {}))
+        current = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
+        for name, value in self.aside.pop(adapter_name, {}).items():
+            tensor = current[name]
+            if (value.device, value.dtype, value.stride()) == (
+                *(tensor.device, tensor.dtype),
+                tensor.stride(),
+            ):
+                tensor.data = value
+            else:
+                tensor.copy_(value)
 
     def forget(self, adapter_name: str, needed: set[str]) -> None:
         """Drop what an adapter has aside.

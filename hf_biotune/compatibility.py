@@ -19,13 +19,19 @@ def check_base_model(model: nn.Module) -> None:
     """Whether blocks of the model can be trained in place.
 
     Raises:
-        ConfigError: it is quantised, or transformers loaded a BioTune adapter into it.
+        ConfigError: it is quantised, or has an adapter already.
     """
     if MARKERS in dict(model.named_children()):
         raise ConfigError(
             "transformers has loaded a BioTune adapter into this model already, and tuned blocks "
             "can't be stacked; load the base model anew and use BioTuneModel.from_pretrained(base, "
             "...) and load_adapter(..., adapter_name=...), which swap between several"
+        )
+    if "peft_config" in model.__dict__:
+        raise ConfigError(
+            "the model's blocks are tuned already, and a second adapter would take these for the "
+            "base model's; use load_adapter or add_adapter of the model that there is, or take the "
+            "base model back with unload() or merge_and_unload()"
         )
     if getattr(model, "is_quantized", False) or not all(
         parameter.is_floating_point() or parameter.is_complex() for parameter in model.parameters()

@@ -59,6 +59,16 @@ class EpochStatistics:
         for average in self._averages:
             average.seen = 0
 
+    def resume(self, seen: int, largest: int) -> None:
+        """Go on in the middle of an epoch, whose first batches another process has seen.
+
+        Args:
+            seen: samples since the averages began.
+            largest: samples of a full batch.
+        """
+        for average in self._averages:
+            average.seen, average.largest = seen, largest
+
     def on_evaluation(self) -> None:
         """The model is put into eval mode."""
         if not self.is_told:
@@ -80,7 +90,7 @@ class _EpochAverage:
     def __init__(self, module: nn.Module, owner: EpochStatistics) -> None:
         self.seen = 0
         self._owner = owner
-        self._largest = 1
+        self.largest = 1
         self._own: float | None = None
         self._handles = (
             module.register_forward_pre_hook(self.before),
@@ -106,9 +116,9 @@ class _EpochAverage:
             return
         size = len(inputs[0])
         self.seen += size
-        self._largest = max(self._largest, size)
+        self.largest = max(self.largest, size)
         self._own = module.momentum
-        module.momentum = max(self._own * size / self._largest, size / max(1, self.seen))
+        module.momentum = max(self._own * size / self.largest, size / max(1, self.seen))
 
     def after(self, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
         """Set it back: whoever looks at it, copies it or changes it finds the module's own."""

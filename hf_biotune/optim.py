@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -58,7 +58,7 @@ def is_norm(module: nn.Module) -> bool:
     return isinstance(module, _NORMS) or "norm" in type(module).__name__.lower()
 
 
-def no_decay_names(model: nn.Module) -> set[str]:
+def no_decay_names(model: nn.Module, dimensions: Mapping[str, int] | None = None) -> set[str]:
     """Names of the parameters that must not decay.
 
     These are: parameters of norm layers, those of at most one dimension (biases, layer scales),
@@ -66,6 +66,8 @@ def no_decay_names(model: nn.Module) -> set[str]:
 
     Args:
         model: any model.
+        dimensions: of parameters by name, as they were before anything sharded them. Default: those
+            that they have now.
 
     Returns:
         Names as in `model.named_parameters()`.
@@ -76,7 +78,8 @@ def no_decay_names(model: nn.Module) -> set[str]:
         for name, parameter in module.named_parameters(recurse=False):
             full_name = f"{module_name}.{name}" if module_name else name
             parts = full_name.split(".")
-            if norm or parameter.ndim <= 1 or any(part in _NO_DECAY_NAMES for part in parts):
+            known = (dimensions or {}).get(_without_wrappers(full_name), parameter.ndim)
+            if norm or known <= 1 or any(part in _NO_DECAY_NAMES for part in parts):
                 names.add(full_name)
     return names
 
@@ -117,7 +120,8 @@ def parameter_groups(
                     "block": block.name,
                     "lr_multiplier": multiplier,
                 }
-    exempt = {_without_wrappers(name) for name in no_decay_names(wrapped.get_base_model())}
+    base, dimensions = wrapped.get_base_model(), wrapped.base_model.dimensions
+    exempt = {_without_wrappers(name) for name in no_decay_names(base, dimensions)}
     for name, parameter in _base_parameters(wrapped):
         if parameter.requires_grad:
             key = blocks.block_of_parameter(name), name not in exempt

@@ -68,8 +68,18 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
             return
         statistics = find_biotune_model(model).base_model.statistics
         statistics.is_told = True
-        if state.max_steps - state.global_step >= _steps(args, kwargs):
+        steps = _steps(args, kwargs)
+        # Not 0 where a training is resumed in the middle of an epoch.
+        done = state.global_step % steps if steps and not args.ignore_data_skip else 0
+        begins = state.max_steps - (state.global_step - done) >= steps
+        if begins:
             statistics.restart()
+        if done:
+            batch = int(args.train_batch_size)
+            seen = done * int(args.gradient_accumulation_steps) * batch
+            if not begins:
+                seen += _samples(kwargs, batch)
+            statistics.resume(seen, batch)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -109,6 +119,16 @@ def _steps(args: TrainingArguments, kwargs: Mapping[str, Any]) -> int:
     loader: Any = kwargs.get("train_dataloader")
     batches = len(loader) if has_length(loader) else 0
     return math.ceil(batches / int(args.gradient_accumulation_steps))
+
+
+def _samples(kwargs: Mapping[str, Any], batch: int) -> int:
+    """Samples of an epoch in this process."""
+    loader: Any = kwargs.get("train_dataloader")
+    full = len(loader) * batch
+    data: Any = getattr(loader, "dataset", None)
+    # Several processes get batches of one size, whatever is left in the end.
+    alone = getattr(loader, "total_batch_size", batch) == batch
+    return min(len(data), full) if alone and has_length(data) else full
 
 
 def _rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:

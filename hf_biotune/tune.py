@@ -152,11 +152,11 @@ def tune(
         together = directory / "ensemble"
         finals.rows.append(row_of_ensemble(members, tuner, result, args.learning_rate))
         for member in members.members:
-            member.config.base_model_name_or_path = provenance.model_id
+            _name_base(member.config, provenance)
         members.save_pretrained(together)
     comparison = frame_of(finals.rows)
     comparison.to_json(directory / "comparison.json", orient="records", indent=2)
-    finals.saved.model.active_peft_config.base_model_name_or_path = provenance.model_id
+    _name_base(finals.saved.model.active_peft_config, provenance)
     adapter = directory / "adapter"
     finals.saved.model.save_pretrained(adapter)
     facts = facts_of(result, args, search) | {"saved adapter": finals.description}
@@ -218,6 +218,12 @@ def _finals(
         saved = runs[0]
         what = f"trained anew on training and validation samples, for {saved.epochs} epochs"
     return _Finals(rows, saved, f"the winner with seed {saved.seed}, {what}")
+
+
+def _name_base(config: BioTuneConfig, provenance: Provenance) -> None:
+    """Where the base model came from, if that is known better than by the model itself."""
+    if provenance.model_id is not None:
+        config.base_model_name_or_path = provenance.model_id
 
 
 def _check_final(

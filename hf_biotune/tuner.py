@@ -64,6 +64,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.enabled = True
         self.is_injected = inject
         self.weights = AdapterWeights(model, keep_base_weights)
+        # What shards parameters later may leave flat pieces of them.
+        self.dimensions = {name: parameter.ndim for name, parameter in model.named_parameters()}
         self._held: frozenset[str] = frozenset()
         self.statistics = EpochStatistics()
         self.register(adapter_name, config)
@@ -128,7 +130,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         """Freeze blocks for the time being, though the active adapter trains them.
 
         They are part of the adapter as before. An optimizer that knows them leaves them as they
-        are, since they get no gradient. Another call replaces this one.
+        are, since they get no gradient. Another call replaces this one, and so do
+        [`~BlockTuner.set_adapter`] and [`~BlockTuner.set_requires_grad`].
 
         Args:
             blocks: names of trained blocks; none to let all be trained.
@@ -157,14 +160,27 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         config = self.peft_config[self.active_adapter]
         found = self.partitions[self.active_adapter]
         trained = config.lr_multipliers.keys() - self._held
+        below = self._blocks_below(found)
         for name, module in self.model.named_modules():
-            blocks = blocks_of_module(found, name, module)
+            # Of a container of several blocks, all of them count: its own dropout is frozen if
+            # everything in it is.
+            blocks = blocks_of_module(found, name, module) or below.get(name, set())
             if not blocks:
                 continue
             if not blocks & trained or (
                 config.norm_statistics == "frozen" and isinstance(module, BATCH_NORM)
             ):
                 yield module
+
+    def _blocks_below(self, found: Partition) -> dict[str, set[str]]:
+        """By module, the blocks of all parameters in it."""
+        below: dict[str, set[str]] = {}
+        for name, _ in self.model.named_parameters():
+            block, owner = found.block_of_parameter(name), name
+            while owner:
+                owner = owner.rpartition(".")[0]
+                below.setdefault(owner, set()).add(block)
+        return below
 
     def train(self, mode: bool = True) -> BlockTuner:
         """As `nn.Module.train`, but frozen blocks stay in eval mode."""
@@ -271,6 +287,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
                 f"{', '.join(self.peft_config)}"
             )
         self.enable_adapter_layers()
+        self._held = frozenset()
         if names[0] != self.active_adapter:
             self.weights.require_base("changing the adapter")
             self.take_out()
@@ -286,6 +303,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         """Let the active adapter's blocks get gradients or not; inactive adapters hold none."""
         names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
         if self.active_adapter in names:
+            self._held = frozenset()
             self._apply_requires_grad(self.active_adapter, requires_grad)
 
     def delete_adapter(self, adapter_name: str) -> None:

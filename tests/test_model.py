@@ -8,7 +8,12 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_model_status
 from torch import nn
-from transformers import GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 from wrapped import (
     LAST_TWO,
     batch,
@@ -129,6 +134,39 @@ def test_a_model_that_is_wrapped_already_is_refused():
         get_biotune_model(model, BioTuneConfig(lr_multipliers={"head": 1.0}))
     with pytest.raises(ConfigError, match="holds an adapter already"):
         get_biotune_model(model.get_base_model(), BioTuneConfig(lr_multipliers={"head": 1.0}))
+
+
+def test_a_checkpoint_is_not_loaded_into_blocks_that_are_tuned_already(tmp_path):
+    get_biotune_model(resnet(), BioTuneConfig(lr_multipliers={"head": 1.0})).save_pretrained(
+        tmp_path
+    )
+    base = resnet()
+    first = BioTuneModel.from_pretrained(base, tmp_path)
+    for load in (BioTuneModel.from_pretrained, PeftModel.from_pretrained):
+        with pytest.raises(ConfigError, match=r"tuned already.*load_adapter.*unload\(\)"):
+            load(base, tmp_path)
+    first.unload()
+    BioTuneModel.from_pretrained(base, tmp_path)
+
+
+def test_a_container_whose_blocks_are_all_frozen_draws_no_dropout():
+    torch.manual_seed(0)
+    size = {"d_model": 16, "vocab_size": 40, "max_position_embeddings": 32, "num_labels": 3}
+    layers = {f"{part}_layers": 2 for part in ("encoder", "decoder")}
+    heads = {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
+    wide = {f"{part}_ffn_dim": 16 for part in ("encoder", "decoder")}
+    bart = BartForSequenceClassification(
+        BartConfig(**size, **layers, **heads, **wide, dropout=0.5, encoder_layerdrop=0.5)
+    )
+    model = quiet_wrap(bart, BioTuneConfig(lr_multipliers={"decoder_layer1": 1.0, "head": 1.0}))
+    model.train()
+    tokens = torch.tensor([[5, 6, 7, 2]])
+    encoder, decoder = bart.model.encoder, bart.model.decoder
+    assert not encoder.training
+    assert decoder.training  # one of its layers is trained
+    outputs = [encoder(input_ids=tokens).last_hidden_state for _ in range(3)]
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
 
 
 def test_a_configuration_of_another_method_is_refused():
@@ -265,6 +303,26 @@ def test_disabled_outputs_are_the_base_models_bit_for_bit_and_the_tuned_ones_com
     assert torch.equal(logits(model), tuned_logits)
     assert not torch.equal(tuned_logits, logits(original))
     assert model.get_nb_trainable_parameters()[0] > 0
+
+
+@pytest.mark.parametrize("make", [resnet, bert])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_base_model_may_be_asked_between_a_forward_and_its_backward_pass(make, mode):
+    block = {resnet: "stage1", bert: "layer1"}[make]
+    gradients = []
+    for asks in (False, True):
+        model = quiet_wrap(make(), BioTuneConfig(lr_multipliers={block: 1.0, "head": 1.0}))
+        train(model, steps=2)
+        getattr(model, mode)()
+        torch.manual_seed(3)
+        output = model(**batch(model, 4))
+        if asks:
+            with torch.random.fork_rng(), torch.no_grad(), model.disable_adapter():
+                model(**batch(model, 4))
+        output["loss"].backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for plain, interrupted in zip(*gradients, strict=True):
+        assert torch.equal(plain, interrupted)
 
 
 def test_disabling_nests():

@@ -30,6 +30,17 @@ def test_a_held_block_has_no_gradient_and_is_in_eval_mode_until_it_is_let_go():
     assert tuner.model.resnet.encoder.stages[0].training
 
 
+@pytest.mark.parametrize("call", ["set_adapter", "set_requires_grad"])
+def test_a_held_block_is_let_go_when_the_adapter_is_set(call):
+    model = wrapped()
+    tuner = model.base_model
+    tuner.hold(["stage0"])
+    getattr(tuner, call)("default")
+    model.train()
+    assert all(p.requires_grad for p in tuner.block_parameters("stage0"))
+    assert tuner.model.resnet.encoder.stages[0].training
+
+
 def test_a_held_block_is_saved_as_before():
     model = wrapped()
     before = set(model.biotune_state_dict())

@@ -161,6 +161,24 @@ def test_modules_that_are_called_module_keep_their_names(name):
     assert {group["lr"] for group in groups if group["block"] == blocks[0]} == {0.1}
 
 
+def test_what_is_flat_because_it_is_sharded_decays_as_its_whole_would():
+    model = quiet_wrap(resnet(), BioTuneConfig(lr_multipliers={"head": 1.0, "stage1": 1.0}))
+    whole = {
+        (group["block"], group["weight_decay"]): len(group["params"])
+        for group in parameter_groups(model, lr=1e-3, weight_decay=0.1)
+    }
+    # As FSDP1 leaves the parameters that another process holds a part of.
+    for module in model.get_base_model().modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            flat = nn.Parameter(parameter.detach().flatten(), parameter.requires_grad)
+            setattr(module, name, flat)
+    sharded = {
+        (group["block"], group["weight_decay"]): len(group["params"])
+        for group in parameter_groups(model, lr=1e-3, weight_decay=0.1)
+    }
+    assert sharded == whole
+
+
 def test_another_base_rate_than_the_multipliers_were_found_with_is_told():
     config = BioTuneConfig(lr_multipliers={"head": 2.0}, base_learning_rate=3e-4)
     model = quiet_wrap(resnet(), config)

@@ -196,6 +196,25 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one_would(tmp_path, make):
     assert resumed.state.global_step == whole.state.global_step == 12
 
 
+# The last one ends in an epoch that it does not finish, and goes on with the averages before it.
+@pytest.mark.parametrize(("max_steps", "checkpoint"), [(-1, 7), (-1, 8), (11, 7), (11, 10)])
+def test_a_run_that_is_resumed_within_an_epoch_averages_all_of_it(tmp_path, max_steps, checkpoint):
+    # Batches of 6, 6 and 4: the averages must know how much they hold.
+    options = {
+        "per_device_train_batch_size": 3,
+        "gradient_accumulation_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "max_steps": max_steps,
+        "num_train_epochs": 4,
+    }
+    whole = trainer(tmp_path, **options)
+    whole.train()
+    resumed = trainer(tmp_path, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{checkpoint}"))
+    assert same(snapshot(resumed.model), snapshot(whole.model))
+
+
 def test_resuming_with_other_multipliers_is_refused_with_both_named(tmp_path):
     trainer(tmp_path, num_train_epochs=1).train()
 

@@ -299,10 +299,16 @@ def report(
     Of a finished run, from its report.json; that needs neither the model nor the data. Of a search
     that has not ended, from its run.yaml and its study.
     """
+    from hf_biotune.exceptions import ConfigError
     from hf_biotune.report import load_report_data, write_report
     from hf_biotune.report.stored import STORED_NAME
 
     if (output_dir / STORED_NAME).exists():
+        if storage is not None:
+            raise ConfigError(
+                f"--storage is for the report of a search that has not ended, but {output_dir} "
+                f"holds that of a finished one, which is made of {STORED_NAME}; leave it out"
+            )
         data = load_report_data(output_dir)
     else:
         from .unfinished import data_of_run
@@ -399,8 +405,13 @@ def push(
     output_dir: Annotated[Path, typer.Argument(help="What `tune` wrote.")],
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub; made if needed.")],
     private: Annotated[
-        bool, typer.Option("--private/--no-private", help="Make a private repository.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--private/--no-private",
+            help="Whether a new repository is private. Default: as the owner's new ones are.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Upload a run to the Hub.
 
@@ -408,7 +419,7 @@ def push(
     """
     from hf_biotune.hub import push_directory
 
-    address = push_directory(output_dir, repo_id, private=private or None)
+    address = push_directory(output_dir, repo_id, private=private)
     output.line(f"Uploaded: {address}")
     output.document({"address": address})
 

@@ -40,7 +40,8 @@ def given_options(options: Mapping[str, Any], but: Collection[str] = ()) -> dict
     logging.set_verbosity_error()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     names = {field.name for field in fields(Arena)} - set(but)
-    given = {name: options[name] for name in names if options.get(name) not in (None, False)}
+    # Not `in (None, False)`: 0 is given, and refused.
+    given = {name: v for name in names if (v := options.get(name)) is not None and v is not False}
     if options.get("dataset_config"):
         given["config_name"] = options["dataset_config"]
     if "blocks" in given:

@@ -84,6 +84,14 @@ def _pooled(module: nn.Module, value: torch.Tensor, mask: torch.Tensor | None) -
         weights = mask.to(value)[:, :, None]
         return (value * weights).sum(1) / weights.sum(1)
     if value.ndim == 4:
-        # A norm before the head sees channels last, as in Swin; all else has them second.
-        return value.mean((1, 2) if isinstance(module, nn.LayerNorm) else (2, 3))
+        return value.mean((1, 2) if _has_channels_last(module, value) else (2, 3))
     return value.reshape(len(value), -1)
+
+
+def _has_channels_last(module: nn.Module, value: torch.Tensor) -> bool:
+    """Whether a module takes maps with channels last, as Swin has them; most have them second."""
+    # timm's heads say it; a norm of layers knows nothing else.
+    if isinstance(module, nn.LayerNorm) or getattr(module, "input_fmt", "") == "NHWC":
+        return True
+    widths = [layer.in_features for layer in module.modules() if isinstance(layer, nn.Linear)]
+    return bool(widths) and value.shape[1] != widths[0] == value.shape[-1]

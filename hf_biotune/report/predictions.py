@@ -118,18 +118,15 @@ def confusion_matrix(predictions: Predictions) -> np.ndarray:
 
 def confusions(predictions: Predictions) -> list[Confusion]:
     """The pairs of classes that are confused most often."""
-    matrix = confusion_matrix(predictions)
-    sizes = matrix.sum(axis=1)
-    np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:LONGEST_LIST]
-    pairs = [divmod(int(flat), len(matrix)) for flat in order]
+    wrong = predictions.labels != predictions.predicted
+    pairs = np.stack([predictions.labels[wrong], predictions.predicted[wrong]], axis=1)
+    # Not by a matrix of all classes, of which there may be tens of thousands.
+    found, counts = np.unique(pairs, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:LONGEST_LIST]
     names = predictions.label_names
     return [
-        Confusion(
-            names[row], names[column], int(matrix[row, column]), matrix[row, column] / sizes[row]
-        )
-        for row, column in pairs
-        if matrix[row, column]
+        Confusion(names[row], names[column], int(count), count / (predictions.labels == row).sum())
+        for (row, column), count in zip(found[order].tolist(), counts[order], strict=True)
     ]
 
 

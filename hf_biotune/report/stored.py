@@ -159,7 +159,10 @@ def _decode(value: Any) -> Any:
         return pd.Series(_decode(value["series"]), dtype=float)
     if "frame" in value:
         columns = {name: _decode(column) for name, column in value["frame"].items()}
-        return pd.DataFrame(columns, index=range(value["rows"]))
+        # pandas would repeat a single value as often as a stranger asks for.
+        if any(not isinstance(c, list) or len(c) != value["rows"] for c in columns.values()):
+            raise ValueError("a table has columns of another length than it says")
+        return pd.DataFrame(columns, index=range(value["rows"] if columns else 0))
     if "partition" in value:
         blocks = [
             Block(str(name), tuple(modules), (), int(n)) for name, modules, n in value["partition"]

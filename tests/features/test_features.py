@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import timm
 import torch
 from sklearn.datasets import load_digits
 from small import small_resnet
@@ -37,6 +38,23 @@ def test_features_of_a_resnet_are_what_its_classifier_multiplies(digits_test):
     by_hand = features @ linear.weight.detach().double().numpy().T
     by_hand += linear.bias.detach().numpy()
     assert np.abs(by_hand - logits).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "mambaout_femto", "resnet18"])
+def test_maps_are_averaged_over_pixels_wherever_the_channels_are(name, digits_test):
+    torch.manual_seed(0)
+    options = {"embed_dim": 8, "depths": (1, 1), "num_heads": (2, 2), "window_size": 2}
+    size = {"img_size": 16, "patch_size": 2} if "swin" in name else {}
+    model = timm.create_model(
+        name, num_classes=10, **size, **(options if "swin" in name else {})
+    ).eval()
+    few = digits_test.subset(range(4))
+    features = head_inputs(model, few)
+    assert features.shape == (4, model.num_features)
+    with torch.no_grad():
+        maps = model.forward_features(few.batch(range(4))["pixel_values"])
+        pooled = maps.mean((2, 3) if name == "resnet18" else (1, 2))
+    assert features == pytest.approx(pooled.numpy(), abs=1e-4)
 
 
 def test_features_of_texts_are_means_over_tokens_without_padding(tmp_path):

@@ -10,6 +10,7 @@ from report_examples import make_data
 
 from hf_biotune.exceptions import DataError
 from hf_biotune.report import Predictions, load_report_data, save_report_data, write_report
+from hf_biotune.report.predictions import confusions
 from hf_biotune.report.stored import STORED_NAME
 
 
@@ -49,6 +50,26 @@ def test_what_a_later_version_adds_may_be_missing(data, tmp_path):
     del values["predictions"], values["importances"]
     path.write_text(json.dumps(values))
     assert load_report_data(tmp_path).predictions is None
+
+
+def test_a_table_is_never_larger_than_what_its_file_holds(data, tmp_path):
+    path = save_report_data(tmp_path, data)
+    values = json.loads(path.read_text())
+    values["history"] = {"frame": dict.fromkeys(values["history"]["frame"], 0), "rows": 10**12}
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataError, match="columns of another length"):
+        load_report_data(tmp_path)
+
+
+def test_confusions_of_many_classes_need_no_matrix_of_them():
+    names = tuple(map(str, range(10**6)))
+    labels = np.array([5, 5, 5, 999_999, 7])
+    predicted = np.array([6, 6, 5, 0, 8])
+    found = confusions(Predictions(names, labels, predicted, np.ones(5)))
+    assert [(c.label, c.predicted, c.count) for c in found] == [
+        ("5", "6", 2), ("7", "8", 1), ("999999", "0", 1),
+    ]  # fmt: skip
+    assert found[0].share == pytest.approx(2 / 3)
 
 
 def test_a_directory_without_a_report_is_named(tmp_path):
