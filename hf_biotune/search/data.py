@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from ..exceptions import DataError
 from .augmentation import Augmentation
+from .mapped import fits_memory, mapped_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,7 +225,7 @@ class EncodedSplit(Dataset[dict[str, torch.Tensor]]):
             )
         return replace(
             self,
-            inputs={name: torch.cat([t, other.inputs[name]]) for name, t in self.inputs.items()},
+            inputs={name: _joined(t, other.inputs[name]) for name, t in self.inputs.items()},
             labels=torch.cat([self.labels, other.labels]),
             n_skipped=self.n_skipped + other.n_skipped,
             draws=None,
@@ -380,3 +381,13 @@ def _check_images(inputs: Mapping[str, torch.Tensor]) -> None:
 def shortened(names: Sequence[str], most: int = 10) -> str:
     """The first names of a long list."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _joined(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Both, in memory or in a file, as images are that take most of it."""
+    if fits_memory(first.nbytes + second.nbytes):
+        return torch.cat([first, second])
+    whole = mapped_tensor((len(first) + len(second), *first.shape[1:]), first.dtype)
+    whole[: len(first)] = first
+    whole[len(first) :] = second
+    return whole

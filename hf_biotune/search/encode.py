@@ -141,7 +141,7 @@ def _encode(
         good = torch.tensor([row for row in range(len(dataset)) if row not in errors])
         if len(good) == 0:
             raise DataError(f"no image of {split} can be read; the first: {errors[min(errors)]}")
-        pixels, labels = pixels[good], labels[good]
+        pixels, labels = _compacted(pixels, good), labels[good]
     return EncodedSplit(
         {"pixel_values": pixels},
         labels,
@@ -150,6 +150,14 @@ def _encode(
         transform.std,
         len(errors),
     )
+
+
+def _compacted(pixels: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
+    """The rows that are good, moved to the front where they are: there may be no room for more."""
+    for start in range(0, len(good), _CHUNK):
+        rows = good[start : start + _CHUNK]
+        pixels[start : start + len(rows)] = pixels[rows]
+    return pixels[: len(good)]
 
 
 def _place_for(shape: tuple[int, ...], split: str) -> torch.Tensor:
@@ -250,7 +258,7 @@ def encode_for(
         model_init: makes the model. Columns that its `forward` does not know are left out, as
             `Trainer` does it.
         train: an [`EncodedSplit`], which stays as it is, or what [`encode_dataset`] takes.
-        validation: the same; its classes are those of `train`.
+        validation: the same; its classes are those of `train`, by their names if both have some.
 
     Raises:
         DataError: as [`encode_dataset`], or their classes differ.
@@ -259,12 +267,26 @@ def encode_for(
     if not (isinstance(train, EncodedSplit) and isinstance(validation, EncodedSplit)):
         model = model_init()
         columns = list(inspect.signature(model.forward).parameters) if takes_names(model) else None
+    is_named = isinstance(train, EncodedSplit) or _names_from_features(train) is not None
     if not isinstance(train, EncodedSplit):
         train = encode_dataset(train, columns=columns)
     if not isinstance(validation, EncodedSplit):
-        validation = encode_dataset(validation, train.label_names, columns)
+        own_names = _names_from_features(validation)
+        if is_named and own_names is not None:
+            validation = encode_dataset(validation, own_names, columns)
+            validation = _renumbered(validation, train.label_names)
+        else:
+            validation = encode_dataset(validation, train.label_names, columns)
     _check_classes(train, validation)
     return train, validation
+
+
+def _renumbered(split: EncodedSplit, label_names: Sequence[str]) -> EncodedSplit:
+    """The same samples, with classes numbered as in `label_names`; as it is if one is unknown."""
+    if not set(split.label_names) <= set(label_names):
+        return split
+    numbers = torch.tensor([list(label_names).index(name) for name in split.label_names])
+    return replace(split, labels=numbers[split.labels], label_names=tuple(label_names))
 
 
 def _check_classes(train: EncodedSplit, validation: EncodedSplit) -> None:

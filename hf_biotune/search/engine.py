@@ -6,15 +6,13 @@ All state lives in the Optuna storage; this object can be thrown away at any mom
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 from transformers import TrainingArguments
 
@@ -52,6 +50,7 @@ from .search_config import SearchConfig
 from .spending import Spending
 from .starts import full_fine_tuning, starts_of
 from .stopping import StoppingRule
+from .storages import server_errors, storage_errors
 from .team import ALONE, Team
 from .weights import BaseModelPool
 
@@ -155,19 +154,20 @@ class SearchEngine:
             )
             self._failures = Failures(self._study, self._metric, self._search.max_failed_share)
             yield
-        except StorageInternalError as error:
+        except server_errors() as error:
             raise StorageError(
                 f"the storage of the study can't be written to or read: {error}. Every finished "
                 f"individual is in it; go on with the same command when it works again"
             ) from error
         finally:
-            self._give_up_what_is_left()
-            self._processes.close()
-            self._close_cache()
+            with ExitStack() as stack:
+                stack.callback(self._close_cache)
+                stack.callback(self._processes.close)
+                self._give_up_what_is_left()
 
     def _give_up_what_is_left(self) -> None:
         """A trial that was interrupted while it was planned is not known to be over."""
-        with suppress(BioTuneError, OptunaError, SQLAlchemyError):  # then others will see
+        with suppress(*storage_errors()):  # then others will see
             for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if trial.user_attrs.get(PROCESS_KEY) == self._processes.number:
                     fail(self._study, trial._trial_id, "interrupted")

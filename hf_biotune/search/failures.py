@@ -8,15 +8,14 @@ from contextlib import contextmanager
 
 import optuna
 import torch
-from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial
-from sqlalchemy.exc import SQLAlchemyError
 
-from ..exceptions import BioTuneError, TrainingError
+from ..exceptions import TrainingError
 from .fitness_result import FAILED, FitnessResult, SeedRun
 from .history import FAILURE_KEY, REUSED_KEY, finished_trials, fitness_of, has_own_training
 from .metrics import Metric
 from .out_of_memory import is_out_of_memory
+from .storages import storage_errors
 
 # The share of failures is not judged before so many individuals were trained.
 FEWEST_TRIALS = 10
@@ -70,12 +69,9 @@ class Failures:
             return train()
         except _Elsewhere as carrier:
             raise carrier.error from None
-        except (BioTuneError, OptunaError, SQLAlchemyError, torch.AcceleratorError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = _told(error)
         except Exception as error:
-            if not is_out_of_memory(error) and not self._has_trained():
+            is_ours = not isinstance(error, (*storage_errors(), torch.AcceleratorError))
+            if not is_out_of_memory(error) and not (is_ours and self._has_trained()):
                 raise
             reason = _told(error)
         seconds = time.perf_counter() - started

@@ -28,9 +28,10 @@ from ..exceptions import ConfigError
 # With fewer, a forest of regression trees says what chance did.
 MINIMUM_INDIVIDUALS = 10
 
-# Rates are in [-1, 1]. Trees part frozen from trained half-way, at about -1.5 to -2.
+# Rates are in [-1, 1], or beyond with a gene for the base rate. Trees part frozen from trained
+# half-way between the lowest rate and this, or lower.
 _FROZEN = -2.0
-_RANGE = FloatDistribution(-3.0, 1.5)
+_MARGIN = 1.0
 
 # PED-ANOVA looks at what the best have in common, which must be more than two or three of them.
 _BEST_SHARE = 0.25
@@ -100,13 +101,18 @@ def _derived_study(
 ) -> optuna.Study:
     """A study in memory with what was trained as its parameters."""
     multipliers = trained[[f"multiplier:{name}" for name in block_names]].to_numpy(dtype=float)
-    rates = np.where(np.isnan(multipliers), _FROZEN, np.log10(multipliers))
+    logs = np.log10(multipliers)
+    frozen = min(_FROZEN, float(np.nanmin(logs)) - _MARGIN)
+    rates = np.where(np.isnan(multipliers), frozen, logs)
+    highest = max(1.5, float(np.nanmax(logs)))
     study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), direction="minimize")
     for row, value in zip(rates.tolist(), values, strict=True):
         study.add_trial(
             optuna.trial.create_trial(
                 params=dict(zip(block_names, row, strict=True)),
-                distributions=dict.fromkeys(block_names, _RANGE),
+                distributions=dict.fromkeys(
+                    block_names, FloatDistribution(frozen - _MARGIN, highest)
+                ),
                 value=value,
             )
         )

@@ -41,6 +41,11 @@ def mapped_tensor(
     return mapped.view(*shape)
 
 
+def is_mapped(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is in a file, which can't be sent to another process."""
+    return tensor.untyped_storage().filename is not None
+
+
 def fits_memory(n_bytes: int) -> bool:
     """Whether a tensor leaves half of the free memory to others."""
     free: int = psutil.virtual_memory().available

@@ -115,7 +115,7 @@ def text_classifier(
     Args:
         model: a repository on the Hub or a local directory.
         label_names: of the classes, in the order of their numbers.
-        pad_token_id: of the tokenizer, for models that know none of their own, such as GPT-2.
+        pad_token_id: of the tokenizer. Default: what the model's own configuration says.
         hub_kwargs: `revision`, `token`, ... of `from_pretrained`.
 
     Returns:
@@ -124,8 +124,8 @@ def text_classifier(
     Raises:
         ConfigError: there is no such model, or it can't classify texts.
     """
-    known = getattr(_config(model, hub_kwargs), "pad_token_id", None)
-    extra = {} if pad_token_id is None or known is not None else {"pad_token_id": pad_token_id}
+    # The model looks for the last token that fills nothing up, so both must mean the same one.
+    extra = {} if pad_token_id is None else {"pad_token_id": pad_token_id}
     return _classifier(model, label_names, TEXT_TASK, {**hub_kwargs, **extra})
 
 

@@ -16,12 +16,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
-from optuna.exceptions import OptunaError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
-from ..exceptions import BioTuneError
 from .process_identity import ProcessIdentity
+from .storages import storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Processes:
         self._beating.join()
         _open.discard(self._token)
         # If it can't be written down, others will see that the process has ended.
-        with suppress(BioTuneError, OptunaError, SQLAlchemyError):
+        with suppress(*storage_errors()):
             self._end(self._own_id, TrialState.COMPLETE)
 
     def is_alive(self, number: int) -> bool:
@@ -149,12 +149,16 @@ class Processes:
         storage = self._log._storage
         while not self._closed.wait(self._beat_seconds):
             try:
-                storage.set_trial_user_attr(self._own_id, _BEAT, time.time())
-            except UpdateFinishedTrialError:
-                # The machine has been asleep, and others think that this process is dead.
-                self._own_id, self.number = self._register()
-            except (BioTuneError, OptunaError, SQLAlchemyError) as error:
+                self._beat_once(storage)
+            except storage_errors() as error:
                 logger.warning("the heartbeat of this process can't be written: %s", error)
+
+    def _beat_once(self, storage: BaseStorage) -> None:
+        try:
+            storage.set_trial_user_attr(self._own_id, _BEAT, time.time())
+        except UpdateFinishedTrialError:
+            # The machine has been asleep, and others think that this process is dead.
+            self._own_id, self.number = self._register()
 
     def _register(self) -> tuple[int, int]:
         identity = ProcessIdentity.of_this_process().to_dict()

@@ -214,7 +214,9 @@ def _read_csv(file: Path, image_column: str | None) -> Dataset:
     """A table; if it has image paths, they are made absolute: they are relative to the file."""
     # Only an empty field is missing: "NA" and "null" may be classes.
     options = pyarrow.csv.ConvertOptions(strings_can_be_null=True, null_values=[""])
-    table = pyarrow.csv.read_csv(file, convert_options=options)
+    # Otherwise a text with a line break can't be read where a block of the file ends.
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    table = pyarrow.csv.read_csv(file, parse_options=parsing, convert_options=options)
     dataset = Dataset(datasets.table.InMemoryTable(table))
     if image_column is None and holds_texts(dataset):
         return dataset

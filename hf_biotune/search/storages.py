@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import time
 import warnings
 import weakref
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.storages import (
     BaseStorage,
     GrpcStorageProxy,
@@ -22,7 +23,7 @@ from optuna.storages import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from ..exceptions import ConfigError, StorageError
+from ..exceptions import BioTuneError, ConfigError, StorageError
 from ..passwords import with_hidden_password
 from .journal import JournalFile
 
@@ -35,6 +36,8 @@ _LOCK_TIMEOUT = 60.0
 _GRPC_PORT = 13000
 # Tables that several workers want to create at once.
 _ATTEMPTS = 5
+# Errors of storages by module, which is not imported for their sake.
+_OF_SERVERS = {"grpc": "RpcError", "redis": "RedisError"}
 FORMS = (
     "memory",
     "journal:///study.journal",
@@ -174,6 +177,21 @@ def _open_tables(
                 f"user and password"
             ) from None
     raise AssertionError("unreachable")
+
+
+def server_errors() -> tuple[type[Exception], ...]:
+    """What is raised if the server of a storage does not answer, or answers that it can't."""
+    servers = [
+        getattr(sys.modules[module], name)
+        for module, name in _OF_SERVERS.items()
+        if module in sys.modules
+    ]
+    return (StorageInternalError, *servers)
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """Everything that a storage may raise."""
+    return (BioTuneError, OptunaError, SQLAlchemyError, *server_errors())
 
 
 def _is_race(error: SQLAlchemyError) -> bool:

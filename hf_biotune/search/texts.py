@@ -29,7 +29,7 @@ def encode_text_splits(
     label_column: str | None = None,
     max_length: int | None = None,
 ) -> DataSplits:
-    """Tokenise training, validation and test texts alike.
+    """Tokenise training, validation and test texts alike, all padded to the longest one.
 
     Args:
         splits: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`.
@@ -47,10 +47,15 @@ def encode_text_splits(
     """
     check_parts(splits)
     label_names = label_names_of(splits["train"], find_label_column(splits["train"], label_column))
+    limit = _limit(tokenizer, max_length)
+    texts = {
+        split: _texts_of(dataset, text_column, label_column, split)
+        for split, dataset in splits.items()
+    }
+    # One for all: the winner may be trained on training and validation samples together.
+    width = max(_width(of_split, tokenizer, limit, split) for split, of_split in texts.items())
     encoded = {
-        split: _encode(
-            dataset, tokenizer, text_column, label_column, label_names, max_length, split
-        )
+        split: _encode(dataset, texts[split], tokenizer, label_column, label_names, width, split)
         for split, dataset in splits.items()
     }
     return DataSplits(encoded["train"], encoded["validation"], encoded.get("test"), name)
@@ -90,29 +95,28 @@ def encode_texts(
     if label_names is None:
         label_names = label_names_of(dataset, find_label_column(dataset, label_column))
     split = str(dataset.split or "the data set")
-    return _encode(dataset, tokenizer, text_column, label_column, label_names, max_length, split)
+    texts = _texts_of(dataset, text_column, label_column, split)
+    width = _width(texts, tokenizer, _limit(tokenizer, max_length), split)
+    return _encode(dataset, texts, tokenizer, label_column, label_names, width, split)
 
 
-def _encode(
-    dataset: Dataset,
-    tokenizer: Any,
-    text_column: str | None,
-    label_column: str | None,
-    label_names: Sequence[str],
-    max_length: int | None,
-    split: str,
-) -> EncodedSplit:
+def _texts_of(
+    dataset: Dataset, text_column: str | None, label_column: str | None, split: str
+) -> list[str]:
     if len(dataset) == 0:
         raise DataError(f"{split} has no sample; check the data set")
-    limit = _limit(tokenizer, max_length)
     column = find_text_column(dataset, text_column, label_column)
-    labels = encode_labels(dataset, find_label_column(dataset, label_column), label_names, split)
-    texts = dataset.with_format(None)[:][column]
+    texts: list[str] = dataset.with_format(None)[:][column]
     for row, text in enumerate(texts):
         if text is None:
             raise DataError(
                 f"row {row} of {split} has no text in column {column!r}; fill or remove the row"
             )
+    return texts
+
+
+def _width(texts: list[str], tokenizer: Any, limit: int, split: str) -> int:
+    """Of the longest text, in tokens, as far as the model reads it."""
     lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
     if too_long := sum(length > limit for length in lengths):
         logger.warning(
@@ -124,7 +128,19 @@ def _encode(
             max(lengths),
         )
     # A multiple of 8 is what kernels like.
-    width = min(limit, 8 * -(-max(lengths) // 8))
+    return min(limit, 8 * -(-max(lengths) // 8))
+
+
+def _encode(
+    dataset: Dataset,
+    texts: list[str],
+    tokenizer: Any,
+    label_column: str | None,
+    label_names: Sequence[str],
+    width: int,
+    split: str,
+) -> EncodedSplit:
+    labels = encode_labels(dataset, find_label_column(dataset, label_column), label_names, split)
     encoded = tokenizer(
         texts, truncation=True, max_length=width, padding="max_length", return_tensors="pt"
     )

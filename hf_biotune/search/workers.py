@@ -34,6 +34,7 @@ from ..exceptions import BioTuneError, ConfigError
 from .data import EncodedSplit
 from .engine import SearchEngine
 from .listener import SearchListener
+from .mapped import is_mapped
 from .prefix_store import SHARE_OF_MEMORY
 from .search_config import SearchConfig
 from .team import ALONE, Team
@@ -88,13 +89,21 @@ class Work:
         """Check that other processes can have their part of it.
 
         Raises:
-            ConfigError: the storage is in memory, or something can't be sent to other processes.
+            ConfigError: the storage is in memory, the images are in a file, or something can't be
+                sent to other processes.
         """
         if isinstance(self.storage, InMemoryStorage):
             raise ConfigError(
                 f"workers={workers} need a storage that several processes can open, but this one "
                 f"is in memory; give output_dir, for a journal file in it, or the URL of a database"
             )
+        for split in (self.train, self.validation):
+            if any(is_mapped(values) for values in split.inputs.values()):
+                raise ConfigError(
+                    f"workers={workers} can't share images that take more than half of the free "
+                    f"memory, and so are in a temporary file; use one worker, or fewer or smaller "
+                    f"images"
+                )
         for name in ("model_init", "args", "search", "storage"):
             try:
                 ForkingPickler.dumps(getattr(self, name))
@@ -164,8 +173,12 @@ class Workers:
         if self._number > 1:
             share = max(1, self._threads // self._number)
             torch.set_num_threads(share)
-            for index in range(1, self._number):
-                self._workers.append(self._start(index, share))
+            try:
+                for index in range(1, self._number):
+                    self._workers.append(self._start(index, share))
+            except BaseException:
+                self._stop()
+                raise
         return self
 
     def __exit__(
@@ -174,6 +187,9 @@ class Workers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         torch.set_num_threads(self._threads)
         for worker in self._workers:
             # Whoever has finished has gone; the others hear that the line is dead, and stop.

@@ -19,9 +19,9 @@ from hf_biotune.search.forward import Forward
 from hf_biotune.search.prefix_cache import PrefixCache
 from hf_biotune.search.weights import BaseModelPool
 
-# BART draws dropout between its embeddings and its first layer, in the encoder and the decoder as a
-# whole. As long as one of their layers is trained, what comes behind is no constant of the data, and
-# a shorter prefix is served: instead of how many blocks how many.
+# BART draws dropout between its embeddings and first layers, in the encoder and the decoder as a
+# whole. As long as one of their layers is trained, what comes behind is no constant of the data, so
+# that a shorter prefix is served: instead of how many blocks how many.
 SHORTER = {"transformers/Bart": {2: 1, 3: 1, 5: 4, 6: 4}}
 FAST = (
     "timm/resnet18",

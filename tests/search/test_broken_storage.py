@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from optuna.exceptions import StorageInternalError
@@ -85,9 +87,16 @@ def test_weights_that_can_not_be_written_stop_the_search(tmp_path: Path):
     assert search(tmp_path, replace(SEARCH, keep_best=2)).best_model is not None
 
 
-def test_a_database_that_fails_stops_the_search(tmp_path: Path, monkeypatch):
+class ServerError(Exception):
+    """As of gRPC: neither of Optuna nor of SQLAlchemy."""
+
+
+@pytest.mark.parametrize("error", [StorageInternalError, ServerError])
+def test_a_database_that_fails_stops_the_search(tmp_path: Path, monkeypatch, error):
+    monkeypatch.setitem(sys.modules, "grpc", SimpleNamespace(RpcError=ServerError))
+
     def fails(*args, **kwargs):
-        raise StorageInternalError("database or disk is full")
+        raise error("database or disk is full")
 
     with pytest.raises(StorageError) as stopped:
         search(

@@ -13,7 +13,8 @@ from torch.utils.data import IterableDataset
 
 from hf_biotune.exceptions import DataError
 from hf_biotune.search import EncodedSplit
-from hf_biotune.search.encode import encode_dataset, encode_images, encode_splits
+from hf_biotune.search.encode import encode_dataset, encode_for, encode_images, encode_splits
+from hf_biotune.search.mapped import is_mapped
 from hf_biotune.search.transforms import ImageTransform
 
 TRANSFORM = ImageTransform.from_values(8, (0.5,) * 3, (0.25,) * 3)
@@ -111,6 +112,21 @@ def test_images_that_would_fill_the_memory_are_kept_in_a_file(monkeypatch, caplo
     split = encode_images(dataset, TRANSFORM)
     assert split.fingerprint == expected.fingerprint
     assert "more than half of the free memory, and are kept in a temporary file" in caplog.text
+
+
+def test_bad_images_are_left_out_of_a_file_without_a_copy_of_it(monkeypatch):
+    dataset = images([0, 50, 100, 150, 200], broken={0, 3})
+    expected = encode_images(dataset, TRANSFORM, skip_bad_images=True)
+    monkeypatch.setattr("hf_biotune.search.encode.fits_memory", lambda n_bytes: False)
+    monkeypatch.setattr("hf_biotune.search.data.fits_memory", lambda n_bytes: False)
+    monkeypatch.setattr("hf_biotune.search.encode._CHUNK", 2)
+    split = encode_images(dataset, TRANSFORM, skip_bad_images=True)
+    assert split.fingerprint == expected.fingerprint
+    assert is_mapped(split.inputs["pixel_values"])
+    assert split.inputs["pixel_values"][:, 0, 0, 0].tolist() == [50, 100, 200]
+    both = split.joined(expected)
+    assert is_mapped(both.inputs["pixel_values"])
+    assert both.fingerprint == expected.joined(expected).fingerprint
 
 
 def test_images_that_fit_nowhere_are_refused(monkeypatch):
@@ -229,6 +245,31 @@ def test_tokenised_text_keeps_its_class_names_and_drops_strings():
     assert "id" in encode_dataset(dataset).inputs
     numbers = dataset.cast_column("label", Value("int64"))
     assert encode_dataset(numbers).label_names == ("0", "1")
+
+
+def classes(names, labels):
+    features = Features({"x": [Value("float32")], "label": ClassLabel(names=names)})
+    columns = {"x": [[float(number)] for number in labels], "label": labels}
+    return Dataset.from_dict(columns, features=features)
+
+
+class Takes(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_validation_samples_keep_their_classes_however_these_are_numbered(is_encoded):
+    train = classes(["cat", "dog", "fox"], [0, 1, 2])
+    given = encode_dataset(train) if is_encoded else train
+    _, validation = encode_for(Takes, given, classes(["dog", "fox"], [0, 1, 1, 0]))
+    assert [validation.label_names[n] for n in validation.labels] == ["dog", "fox", "fox", "dog"]
+    assert validation.label_names == ("cat", "dog", "fox")
+    with pytest.raises(DataError, match=r"must number their classes alike, got .*wolf"):
+        encode_for(Takes, given, classes(["cat", "wolf"], [0, 1]))
+    # Numbers without names mean what they mean in training.
+    numbers = train.cast_column("label", Value("int64"))
+    assert encode_for(Takes, given, numbers)[1].labels.tolist() == [0, 1, 2]
 
 
 def test_the_transform_of_a_data_set_is_applied():

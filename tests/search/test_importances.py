@@ -43,6 +43,26 @@ def test_fanova_gives_a_block_its_share_of_the_variance():
     assert found["body"] > 0.9
 
 
+def test_frozen_stays_apart_from_rates_that_a_gene_shifts_below_all_others():
+    generator = np.random.default_rng(1)
+    frozen = generator.random((80, 3)) < 0.4
+    # As with a gene for the base rate: logarithms from -2.5 to 1.
+    rates = 10 ** (generator.uniform(-1, 1, (80, 3)) - 1.5 * generator.integers(0, 2, (80, 1)))
+    frame = pd.DataFrame(
+        {
+            "state": "complete",
+            "fold": 0,
+            "score": 0.5 + 0.3 * frozen[:, 1] + 0.01 * generator.random(80),
+            **{
+                f"multiplier:{name}": np.where(frozen[:, i], np.nan, rates[:, i])
+                for i, name in enumerate(BLOCKS)
+            },
+        }
+    )
+    found = block_importances(frame, BLOCKS, greater_is_better=True)
+    assert found["body"] > 0.9
+
+
 def test_the_difficulty_of_a_fold_is_no_importance():
     one = block_importances(history(), BLOCKS, greater_is_better=True)
     two = block_importances(history(n_folds=2), BLOCKS, greater_is_better=True)

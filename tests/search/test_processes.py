@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -109,6 +110,34 @@ def test_clocks_need_not_agree(enter, monkeypatch) -> None:
         context.setattr(rooms.time, "time", lambda: 0.0)  # 1970, over there
         other = enter(ELSEWHERE)
     assert observer.is_alive(other.number)
+
+
+class ServerError(Exception):
+    """As of gRPC: neither of Optuna nor of SQLAlchemy."""
+
+
+def test_a_heartbeat_survives_a_server_that_does_not_answer_for_a_while(enter, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", SimpleNamespace(RpcError=ServerError))
+    observer, other = enter(grace_seconds=30.0), enter(ELSEWHERE, beat_seconds=0.05)
+    storage, write, failures = other._log._storage, other._log._storage.set_trial_user_attr, []
+
+    def fails(trial_id, key, value):
+        if len(failures) < 3:
+            failures.append(key)
+            raise ServerError("no answer")
+        write(trial_id, key, value)
+
+    monkeypatch.setattr(storage, "set_trial_user_attr", fails)
+    deadline = time.monotonic() + 10
+    while len(failures) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    beats = set()
+    while len(beats) < 2 and time.monotonic() < deadline:
+        entry = observer._log.get_trials(deepcopy=False)[other.number]
+        beats.add(entry.user_attrs["beat"])
+        time.sleep(0.05)
+    assert len(beats) == 2
+    assert other._beating.is_alive()
 
 
 def test_who_was_only_asleep_goes_on_as_a_new_process(enter) -> None:

@@ -125,6 +125,16 @@ def test_a_csv_file_may_hold_absolute_paths_and_numbers_as_classes(tmp_path):
     assert encode_splits(loaded, TRANSFORM, name="x").label_names == ("2", "10")
 
 
+def test_a_long_csv_file_may_hold_texts_of_several_lines(tmp_path):
+    texts = [f"line one of {number}\nand two, {'x' * 40}" for number in range(40_000)]
+    pd.DataFrame({"text": texts, "label": ["a", "b"] * 20_000}).to_csv(
+        tmp_path / "train.csv", index=False
+    )
+    assert (tmp_path / "train.csv").stat().st_size > 2**21
+    loaded = load_dataset_splits(tmp_path)
+    assert sorted([*loaded["train"]["text"], *loaded["validation"]["text"]]) == sorted(texts)
+
+
 def test_a_csv_class_may_be_called_na_but_an_empty_field_is_missing(tmp_path):
     names = write_images(tmp_path, 4)
     file = tmp_path / "train.csv"

@@ -4,9 +4,14 @@ import logging
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from texts import PARTS, scipy_descriptions, text_splits, write_bert
-from transformers import AutoTokenizer, TrainingArguments
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    TrainingArguments,
+)
 
 from hf_biotune.exceptions import ConfigError, DataError
 from hf_biotune.search import SearchConfig, biotune_search, encode_text_splits, encode_texts
@@ -39,6 +44,19 @@ def test_texts_are_those_of_the_tokenizer_padded_to_one_length(tokenizer):
 def test_the_width_is_that_of_the_longest_text_and_not_of_the_model(tokenizer):
     dataset = Dataset.from_dict({"sentence": ["compute the mean"], "label": [0]})
     assert encode_texts(dataset, tokenizer).inputs["input_ids"].shape == (1, 8)
+
+
+def test_all_splits_have_one_width_so_that_they_can_be_joined(tokenizer):
+    splits = DatasetDict(
+        {
+            name: Dataset.from_dict({"text": ["mean " * n, "mean"], "label": [0, 1]})
+            for name, n in (("train", 30), ("validation", 3), ("test", 12))
+        }
+    )
+    data = encode_text_splits(splits, tokenizer, name="means")
+    widths = {split.inputs["input_ids"].shape[1] for split in (data.train, data.validation)}
+    assert widths == {data.test.inputs["input_ids"].shape[1]} == {32}
+    assert len(data.train.joined(data.validation)) == 4
 
 
 def test_long_texts_are_cut_off_and_counted(tokenizer, caplog):
@@ -98,6 +116,25 @@ def test_a_tokenizer_without_padding_pads_with_the_end(tokenizer, tmp_path):
     tokenizer.pad_token, tokenizer.eos_token = None, "[SEP]"
     tokenizer.save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path)).pad_token == "[SEP]"
+
+
+def test_a_model_finds_the_end_of_a_text_by_what_the_tokenizer_fills_with(tmp_path):
+    config = LlamaConfig(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=0,  # and the tokenizer fills with 2
+    )
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    model = text_classifier(str(tmp_path), ["a", "b"], pad_token_id=2)().eval()
+    short, padded = torch.tensor([[5, 6]]), torch.tensor([[5, 6, 2, 2]])
+    with torch.no_grad():
+        alone = model(input_ids=short).logits
+        among = model(input_ids=padded, attention_mask=(padded != 2).long()).logits
+    assert torch.allclose(alone, among, atol=1e-5)
+    assert text_classifier(str(tmp_path), ["a", "b"])().config.pad_token_id == 0
 
 
 def test_the_task_is_known_from_the_model(bert, tmp_path):

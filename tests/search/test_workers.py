@@ -11,13 +11,15 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import tiny_searches
 import torch
 from optuna.trial import TrialState
-from tiny_searches import SEARCH, Tiny, search, study_of
+from tiny_searches import SEARCH, Tiny, samples, search, study_of
 
 from hf_biotune.exceptions import ConfigError
-from hf_biotune.search import SearchListener, workers
+from hf_biotune.search import EncodedSplit, SearchListener, workers
 from hf_biotune.search.history import finished_trials, spent_trainings
+from hf_biotune.search.mapped import mapped_tensor
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +120,33 @@ def test_what_can_not_be_sent_to_workers_is_refused_with_the_remedy(tmp_path):
     assert "model_init can't be sent to the other 2 worker(s)" in str(refused.value)
     assert "Define it at the top level of a module" in str(refused.value)
     assert not (tmp_path / "study.journal").stat().st_size
+
+
+def test_images_in_a_file_can_not_be_shared(tmp_path, monkeypatch):
+    whole = samples(1)
+    x = mapped_tensor(whole.inputs["x"].shape, torch.float32)
+    mapped = EncodedSplit({"x": x.copy_(whole.inputs["x"])}, whole.labels, whole.label_names)
+    monkeypatch.setattr(tiny_searches, "samples", lambda seed: mapped)
+    with pytest.raises(ConfigError, match=r"workers=2 can't share images .* in a temporary file"):
+        search(tmp_path, workers=2)
+
+
+def test_threads_are_given_back_if_a_worker_can_not_be_started(monkeypatch):
+    def refuses(self, index, share):
+        raise OSError("no process")
+
+    monkeypatch.setattr(workers.Workers, "_start", refuses)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with (
+            pytest.raises(OSError, match="no process"),
+            workers.Workers(SimpleNamespace(check_is_shared=lambda number: None), 2),
+        ):
+            raise AssertionError("it began")
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "2"])
