@@ -7,9 +7,12 @@ in main memory, and those of every adapter but the active one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+from torch.autograd.graph import increment_version
 
 from .exceptions import ConfigError
 
@@ -24,9 +27,6 @@ class AdapterWeights:
     Attributes:
         base: tensor name -> the base model's value, for every tensor that some adapter trains.
         aside: adapter name -> its tensors, while they are not in place.
-
-    An adapter is taken out and put back by swapping memory, not by copying: autograd still finds
-    what it has kept for a backward pass, so that the base model may be asked in between.
     """
 
     def __init__(self, model: nn.Module, keeps_base: bool) -> None:
@@ -34,6 +34,9 @@ class AdapterWeights:
         self.keeps_base = keeps_base
         self.base: dict[str, torch.Tensor] = {}
         self.aside: dict[str, dict[str, torch.Tensor]] = {}
+        # While an adapter is lent: name -> its own memory, and what puts back autograd's count.
+        self._lent: dict[str, torch.Tensor] = {}
+        self._counts = ExitStack()
 
     def keep_base(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Copy the base model's weights, but those that were copied before.
@@ -59,12 +62,12 @@ class AdapterWeights:
                 f"get_biotune_model(..., keep_base_weights=True)"
             )
 
-    @torch.no_grad()
     def write(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put tensors in place, by name."""
         current = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
-        for name, value in tensors.items():
-            current[name].copy_(value)
+        with torch.no_grad():
+            for name, value in tensors.items():
+                current[name].copy_(value)
 
     def take_out(self, adapter_name: str, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Put an adapter's weights aside and the base model's in place.
@@ -73,24 +76,41 @@ class AdapterWeights:
             adapter_name: which one is in place.
             tensors: name and value of its tensors.
         """
-        own = self.aside[adapter_name] = {}
-        for name, tensor in tensors:
-            own[name] = tensor.data
-            tensor.data = torch.empty_like(tensor).copy_(self.base[name])
+        own = {name: tensor.detach().clone() for name, tensor in tensors}
+        self.aside[adapter_name] = own
+        self.write({name: self.base[name] for name in own})
 
-    @torch.no_grad()
+    def lend(self, adapter_name: str, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """The same for a while, until [`~AdapterWeights.put_in`].
+
+        Memory is swapped, and nothing is copied: what autograd has kept for a backward pass is
+        valid again afterwards, so that the base model may be asked in between. A backward pass
+        meanwhile is refused by autograd, as after any change.
+
+        Args:
+            adapter_name: which one is in place.
+            tensors: name and value of its tensors.
+        """
+        self.aside[adapter_name] = self._lent = {}
+        # What is made in inference mode could never be trained.
+        with torch.inference_mode(False), torch.no_grad():
+            for name, tensor in tensors:
+                self._lent[name] = tensor.data
+                self._counts.enter_context(_unsafe_preserve_version_counter(tensor))
+                tensor.data = torch.empty_like(tensor).copy_(self.base[name])
+                increment_version(tensor)
+
     def put_in(self, adapter_name: str) -> None:
         """Put in place what lies aside of an adapter; of one that was never trained, nothing."""
-        current = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
-        for name, value in self.aside.pop(adapter_name, {}).items():
-            tensor = current[name]
-            if (value.device, value.dtype, value.stride()) == (
-                *(tensor.device, tensor.dtype),
-                tensor.stride(),
-            ):
-                tensor.data = value
-            else:
-                tensor.copy_(value)
+        values = self.aside.pop(adapter_name, {})
+        if values is self._lent:
+            current = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
+            for name, value in values.items():
+                current[name].data = value
+            self._counts.close()
+        else:
+            self.write(values)
+        self._lent, self._counts = {}, ExitStack()
 
     def forget(self, adapter_name: str, needed: set[str]) -> None:
         """Drop what an adapter has aside.

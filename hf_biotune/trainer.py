@@ -30,6 +30,7 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
         self._arguments = arguments
         self._optimizer: torch.optim.Optimizer | None = None
         self._rates: dict[str, float] = {}
+        self._is_resumed = False
 
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -46,6 +47,7 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
             ConfigError: they differ: `Trainer` would silently go on with the checkpoint's.
         """
         self._optimizer = kwargs.get("optimizer")
+        self._is_resumed = state.global_step > 0
         model = kwargs.get("model")
         if self._optimizer is None or model is None:
             return
@@ -69,12 +71,14 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
         statistics = find_biotune_model(model).base_model.statistics
         statistics.is_told = True
         steps = _steps(args, kwargs)
-        # Not 0 where a training is resumed in the middle of an epoch.
-        done = state.global_step % steps if steps and not args.ignore_data_skip else 0
+        # Only a training that is resumed begins with a later step than the first.
+        is_resumed, self._is_resumed = self._is_resumed, False
+        in_epoch = is_resumed and steps and not args.ignore_data_skip
+        done = state.global_step % steps if in_epoch else 0
         begins = state.max_steps - (state.global_step - done) >= steps
         if begins:
             statistics.restart()
-        if done:
+        if is_resumed and (done or not begins):
             batch = int(args.train_batch_size)
             seen = done * int(args.gradient_accumulation_steps) * batch
             if not begins:

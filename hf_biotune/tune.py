@@ -199,6 +199,8 @@ def _finals(
     config = result.best_config
     # First: what is missing is missed before the others are trained.
     runs = kept_runs(result, tuner, seeds) if is_kept else []
+    for run in runs:
+        run.model.cpu()  # the others want the memory
     rows = []
     for name in COMPARED:
         mode = starting_statistics(search.norm_statistics)

@@ -58,6 +58,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.model = model
         self.peft_config: dict[str, BioTuneConfig] = {}
         self.partitions: dict[str, Partition] = {}
+        self._blocks_below: dict[str, dict[str, set[str]]] = {}
         self.targeted_module_names: list[str] = []
         self.targeted_parameter_names: list[str] = []
         self.active_adapter = adapter_name
@@ -94,6 +95,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         config.partition = found.to_patterns()
         self.partitions[adapter_name] = found
         self.peft_config[adapter_name] = config
+        self._blocks_below[adapter_name] = blocks_below(self.model, found)
         # A pull towards the start needs it too, also after a checkpoint has been loaded.
         if self.weights.keeps_base or config.l2sp is not None:
             self.weights.keep_base(self._tensors(adapter_name))
@@ -160,7 +162,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         config = self.peft_config[self.active_adapter]
         found = self.partitions[self.active_adapter]
         trained = config.lr_multipliers.keys() - self._held
-        below = self._blocks_below(found)
+        below = self._blocks_below[self.active_adapter]
         for name, module in self.model.named_modules():
             # Of a container of several blocks, all of them count: its own dropout is frozen if
             # everything in it is.
@@ -171,16 +173,6 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
                 config.norm_statistics == "frozen" and isinstance(module, BATCH_NORM)
             ):
                 yield module
-
-    def _blocks_below(self, found: Partition) -> dict[str, set[str]]:
-        """By module, the blocks of all parameters in it."""
-        below: dict[str, set[str]] = {}
-        for name, _ in self.model.named_parameters():
-            block, owner = found.block_of_parameter(name), name
-            while owner:
-                owner = owner.rpartition(".")[0]
-                below.setdefault(owner, set()).add(block)
-        return below
 
     def train(self, mode: bool = True) -> BlockTuner:
         """As `nn.Module.train`, but frozen blocks stay in eval mode."""
@@ -252,7 +244,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         """Put the base model's weights in place; the adapter's are kept aside."""
         if self.enabled:
             self.weights.require_base("disabling the adapter")
-            self.take_out()
+            self.weights.lend(self.active_adapter, self._tensors(self.active_adapter))
             self.enabled = False
             self.statistics.is_suspended = True
             self._was_trainable = [p.requires_grad for p in self.model.parameters()]
@@ -322,6 +314,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         if adapter_name == self.active_adapter:
             self.set_adapter(others[0])
         del self.peft_config[adapter_name], self.partitions[adapter_name]
+        del self._blocks_below[adapter_name]
         needed = {name for other in others for name in self.tensor_names(other)}
         self.weights.forget(adapter_name, needed)
         self._rebuild_markers()
@@ -431,6 +424,22 @@ def blocks_of_module(found: Partition, name: str, module: nn.Module) -> set[str]
     if not isinstance(module, BATCH_NORM):
         return set()
     return {found.block_of_parameter(f"{name}.{own}") for own, _ in module.named_parameters()}
+
+
+def blocks_below(model: nn.Module, found: Partition) -> dict[str, set[str]]:
+    """By name of a module, the blocks of all parameters in it.
+
+    Args:
+        model: which one.
+        found: its partition.
+    """
+    below: dict[str, set[str]] = {}
+    for name, _ in model.named_parameters():
+        block, owner = found.block_of_parameter(name), name
+        while owner:
+            owner = owner.rpartition(".")[0]
+            below.setdefault(owner, set()).add(block)
+    return below
 
 
 def tuner_of(model: nn.Module) -> BlockTuner:

@@ -325,6 +325,44 @@ def test_the_base_model_may_be_asked_between_a_forward_and_its_backward_pass(mak
         assert torch.equal(plain, interrupted)
 
 
+def test_a_backward_pass_while_the_adapter_is_disabled_is_refused():
+    model = tuned()
+    model.train()
+    output = model(**batch(model))
+    with model.disable_adapter(), pytest.raises(RuntimeError, match="modified by an inplace"):
+        output["loss"].backward()
+    output = model(**batch(model))
+    output["loss"].backward()
+
+
+def test_another_adapter_before_a_backward_pass_is_refused():
+    model = tuned()
+    model.add_adapter("other", BioTuneConfig(lr_multipliers={"stage1": 1.0}))
+    model.train()
+    output = model(**batch(model))
+    model.set_adapter("other")
+    with pytest.raises(RuntimeError, match="modified by an inplace"):
+        output["loss"].backward()
+
+
+def test_what_is_swapped_in_inference_mode_can_be_trained_later():
+    model = tuned()
+    model.add_adapter("other", BioTuneConfig(lr_multipliers={"stage1": 1.0}))
+    with torch.inference_mode():
+        with model.disable_adapter():
+            model(**batch(model))
+        model.set_adapter("other")
+        model(**batch(model))
+    train(model)
+    model.set_adapter("default")
+    train(model)
+    with torch.inference_mode():
+        base = model.unload()
+    assert torch.equal(logits(base), logits(resnet()))
+    base.requires_grad_(True)
+    base(**batch(base))["loss"].backward()
+
+
 def test_disabling_nests():
     model = tuned()
     expected, base = logits(model), logits(resnet())

@@ -197,7 +197,9 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one_would(tmp_path, make):
 
 
 # The last one ends in an epoch that it does not finish, and goes on with the averages before it.
-@pytest.mark.parametrize(("max_steps", "checkpoint"), [(-1, 7), (-1, 8), (11, 7), (11, 10)])
+@pytest.mark.parametrize(
+    ("max_steps", "checkpoint"), [(-1, 7), (-1, 8), (11, 7), (11, 9), (11, 10)]
+)
 def test_a_run_that_is_resumed_within_an_epoch_averages_all_of_it(tmp_path, max_steps, checkpoint):
     # Batches of 6, 6 and 4: the averages must know how much they hold.
     options = {
@@ -213,6 +215,37 @@ def test_a_run_that_is_resumed_within_an_epoch_averages_all_of_it(tmp_path, max_
     resumed = trainer(tmp_path, **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{checkpoint}"))
     assert same(snapshot(resumed.model), snapshot(whole.model))
+
+
+def test_averages_begin_anew_however_many_batches_an_epoch_has(tmp_path):
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            averages = model.base_model.statistics._averages
+            seen.append(averages[0].seen)
+
+    class Growing(torch.utils.data.BatchSampler):
+        """Four batches, then eight."""
+
+        epoch = 0
+
+        def __len__(self):
+            return 4 * (1 + self.epoch)
+
+        def __iter__(self):
+            size = 4 // (1 + self.epoch)
+            yield from torch.arange(16).split(size)
+            Growing.epoch = 1
+
+    run = trainer(tmp_path, callbacks=[Look()], max_steps=12, save_strategy="no")
+    loader = torch.utils.data.DataLoader(
+        run.train_dataset, batch_sampler=Growing(torch.arange(16), 4, False)
+    )
+    run.get_train_dataloader = lambda: loader
+    run.train()
+    assert seen[0] == 0
+    assert seen[4] == 0
 
 
 def test_resuming_with_other_multipliers_is_refused_with_both_named(tmp_path):

@@ -267,7 +267,7 @@ def encode_for(
     if not (isinstance(train, EncodedSplit) and isinstance(validation, EncodedSplit)):
         model = model_init()
         columns = list(inspect.signature(model.forward).parameters) if takes_names(model) else None
-    is_named = isinstance(train, EncodedSplit) or _names_from_features(train) is not None
+    is_named = _has_names(train)
     if not isinstance(train, EncodedSplit):
         train = encode_dataset(train, columns=columns)
     if not isinstance(validation, EncodedSplit):
@@ -281,11 +281,21 @@ def encode_for(
     return train, validation
 
 
+def _has_names(dataset: Any) -> bool:
+    """Whether the classes of training samples have names, and not just numbers."""
+    if isinstance(dataset, EncodedSplit):
+        return dataset.label_names != tuple(map(str, range(len(dataset.label_names))))
+    return _names_from_features(dataset) is not None
+
+
 def _renumbered(split: EncodedSplit, label_names: Sequence[str]) -> EncodedSplit:
     """The same samples, with classes numbered as in `label_names`; as it is if one is unknown."""
-    if not set(split.label_names) <= set(label_names):
+    used = {split.label_names[number] for number in split.labels.unique().tolist()}
+    if not used <= set(label_names):
         return split
-    numbers = torch.tensor([list(label_names).index(name) for name in split.label_names])
+    # A class without samples needs no number.
+    known = {name: number for number, name in enumerate(label_names)}
+    numbers = torch.tensor([known.get(name, -1) for name in split.label_names])
     return replace(split, labels=numbers[split.labels], label_names=tuple(label_names))
 
 

@@ -137,33 +137,33 @@ class SearchEngine:
 
         What is decided once, such as how trainings are computed, is decided by whoever comes first.
         """
-        self._study = optuna.create_study(
-            storage=storage,
-            study_name=study_name,
-            directions=self._objectives.directions,
-            load_if_exists=True,
-        )
-        self._processes = Processes(self._study)
         try:
-            with self._processes.turn("opening"):
-                claim(self._study, self._identity)
-                self._choose_execution()
-                self._fit_to_budget()
-            self._kept = self._keep_in(
-                adapter_store(storage, self._evaluator.args.output_dir, study_name)
-            )
-            self._failures = Failures(self._study, self._metric, self._search.max_failed_share)
-            yield
+            # Whatever goes wrong, all of it is tried: the last one first.
+            with ExitStack() as stack:
+                stack.callback(self._close_cache)
+                self._study = optuna.create_study(
+                    storage=storage,
+                    study_name=study_name,
+                    directions=self._objectives.directions,
+                    load_if_exists=True,
+                )
+                self._processes = Processes(self._study)
+                stack.callback(self._processes.close)
+                stack.callback(self._give_up_what_is_left)
+                with self._processes.turn("opening"):
+                    claim(self._study, self._identity)
+                    self._choose_execution()
+                    self._fit_to_budget()
+                self._kept = self._keep_in(
+                    adapter_store(storage, self._evaluator.args.output_dir, study_name)
+                )
+                self._failures = Failures(self._study, self._metric, self._search.max_failed_share)
+                yield
         except server_errors() as error:
             raise StorageError(
                 f"the storage of the study can't be written to or read: {error}. Every finished "
                 f"individual is in it; go on with the same command when it works again"
             ) from error
-        finally:
-            with ExitStack() as stack:
-                stack.callback(self._close_cache)
-                stack.callback(self._processes.close)
-                self._give_up_what_is_left()
 
     def _give_up_what_is_left(self) -> None:
         """A trial that was interrupted while it was planned is not known to be over."""

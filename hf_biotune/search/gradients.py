@@ -12,6 +12,7 @@ from ..blocks import Partition
 from ..classification import loss_of
 from ..config import BioTuneConfig
 from ..model import BioTuneModel, get_biotune_model
+from ..recompute import recompute_as_asked
 from .data import SplitView
 from .fitness import accelerator_for, epoch_order
 from .forward import Forward
@@ -60,6 +61,7 @@ def relative_gradient_norms(
     )
     set_seed(seed)
     wrapped = get_biotune_model(model, everything, keep_base_weights=False)
+    recompute_as_asked(model, args)
     wrapped.train()
     size = args.per_device_train_batch_size
 

@@ -29,7 +29,7 @@ def encode_text_splits(
     label_column: str | None = None,
     max_length: int | None = None,
 ) -> DataSplits:
-    """Tokenise training, validation and test texts alike, all padded to the longest one.
+    """Tokenise training, validation and test texts; those of the first two have one width.
 
     Args:
         splits: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`.
@@ -52,10 +52,13 @@ def encode_text_splits(
         split: _texts_of(dataset, text_column, label_column, split)
         for split, dataset in splits.items()
     }
-    # One for all: the winner may be trained on training and validation samples together.
-    width = max(_width(of_split, tokenizer, limit, split) for split, of_split in texts.items())
+    widths = {split: _width(of, tokenizer, limit, split) for split, of in texts.items()}
+    # One for both: the winner may be trained on them together.
+    widths["train"] = widths["validation"] = max(widths["train"], widths["validation"])
     encoded = {
-        split: _encode(dataset, texts[split], tokenizer, label_column, label_names, width, split)
+        split: _encode(
+            dataset, texts[split], tokenizer, label_column, label_names, widths[split], split
+        )
         for split, dataset in splits.items()
     }
     return DataSplits(encoded["train"], encoded["validation"], encoded.get("test"), name)

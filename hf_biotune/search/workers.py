@@ -89,21 +89,13 @@ class Work:
         """Check that other processes can have their part of it.
 
         Raises:
-            ConfigError: the storage is in memory, the images are in a file, or something can't be
-                sent to other processes.
+            ConfigError: the storage is in memory, or something can't be sent to other processes.
         """
         if isinstance(self.storage, InMemoryStorage):
             raise ConfigError(
                 f"workers={workers} need a storage that several processes can open, but this one "
                 f"is in memory; give output_dir, for a journal file in it, or the URL of a database"
             )
-        for split in (self.train, self.validation):
-            if any(is_mapped(values) for values in split.inputs.values()):
-                raise ConfigError(
-                    f"workers={workers} can't share images that take more than half of the free "
-                    f"memory, and so are in a temporary file; use one worker, or fewer or smaller "
-                    f"images"
-                )
         for name in ("model_init", "args", "search", "storage"):
             try:
                 ForkingPickler.dumps(getattr(self, name))
@@ -113,6 +105,20 @@ class Work:
                     f"Define it at the top level of a module, not in a function, in a class or as "
                     f"a lambda; or leave workers out and start the same program several times"
                 ) from error
+
+    def check_is_in_memory(self, workers: int) -> None:
+        """Check that processes of this machine can be sent the samples.
+
+        Raises:
+            ConfigError: they are in a file.
+        """
+        for split in (self.train, self.validation):
+            if any(is_mapped(values) for values in split.inputs.values()):
+                raise ConfigError(
+                    f"workers={workers} can't share images that take more than half of the free "
+                    f"memory, and so are in a temporary file; use one worker, or fewer or smaller "
+                    f"images"
+                )
 
 
 def with_shared_memory(search: SearchConfig, workers: int) -> SearchConfig:
@@ -168,6 +174,7 @@ class Workers:
         self._threads = torch.get_num_threads()
         if number > 1:
             work.check_is_shared(number)
+            work.check_is_in_memory(number)
 
     def __enter__(self) -> Workers:
         if self._number > 1:

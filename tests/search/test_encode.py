@@ -267,9 +267,19 @@ def test_validation_samples_keep_their_classes_however_these_are_numbered(is_enc
     assert validation.label_names == ("cat", "dog", "fox")
     with pytest.raises(DataError, match=r"must number their classes alike, got .*wolf"):
         encode_for(Takes, given, classes(["cat", "wolf"], [0, 1]))
+    # A class that nothing belongs to is none.
+    more = encode_for(Takes, given, classes(["wolf", "fox", "cat"], [1, 2]))[1]
+    assert more.labels.tolist() == [2, 0]
     # Numbers without names mean what they mean in training.
     numbers = train.cast_column("label", Value("int64"))
     assert encode_for(Takes, given, numbers)[1].labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_classes_that_are_numbers_in_training_have_the_names_that_validation_gives(is_encoded):
+    train = Items([{"x": torch.zeros(1), "labels": 0}, {"x": torch.ones(1), "labels": 1}])
+    given = encode_dataset(train) if is_encoded else train
+    assert encode_for(Takes, given, classes(["cat", "dog"], [1, 0]))[1].labels.tolist() == [1, 0]
 
 
 def test_the_transform_of_a_data_set_is_applied():

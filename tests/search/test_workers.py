@@ -136,12 +136,15 @@ def test_threads_are_given_back_if_a_worker_can_not_be_started(monkeypatch):
         raise OSError("no process")
 
     monkeypatch.setattr(workers.Workers, "_start", refuses)
+    anything = SimpleNamespace(
+        check_is_shared=lambda number: None, check_is_in_memory=lambda number: None
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
         with (
             pytest.raises(OSError, match="no process"),
-            workers.Workers(SimpleNamespace(check_is_shared=lambda number: None), 2),
+            workers.Workers(anything, 2),
         ):
             raise AssertionError("it began")
         assert torch.get_num_threads() == 4
@@ -194,7 +197,9 @@ def test_threads_are_shared_out_and_given_back(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", shares.append)
     monkeypatch.setattr(workers.Workers, "_start", lambda self, index, share: shares.append(share))
-    work = SimpleNamespace(check_is_shared=lambda number: None)
+    work = SimpleNamespace(
+        check_is_shared=lambda number: None, check_is_in_memory=lambda number: None
+    )
     with workers.Workers(work, 3) as others:
         others._workers.clear()
     assert shares == [2, 2, 2, 8]
