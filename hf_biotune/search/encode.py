@@ -290,7 +290,7 @@ def _has_names(dataset: Any) -> bool:
 
 def _renumbered(split: EncodedSplit, label_names: Sequence[str]) -> EncodedSplit:
     """The same samples, with classes numbered as in `label_names`; as it is if one is unknown."""
-    used = {split.label_names[number] for number in split.labels.unique().tolist()}
+    used = {split.label_names[number] for number in set(split.labels.tolist())}
     if not used <= set(label_names):
         return split
     # A class without samples needs no number.
