@@ -221,6 +221,7 @@ class AdapterFiles(PeftModel):  # type: ignore[misc]
             config = BioTuneConfig.from_pretrained(model_id, **hub_kwargs)
         elif not isinstance(config, BioTuneConfig):
             raise ConfigError(f"config must be a BioTuneConfig, got {type(config).__name__}")
+        config = copy.deepcopy(config)
         config.inference_mode = not is_trainable
         if key_mapping is None:
             key_mapping = getattr(model, "_checkpoint_conversion_mapping", None)

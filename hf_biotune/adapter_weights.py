@@ -7,7 +7,6 @@ in main memory, and those of every adapter but the active one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 
 import torch
 from torch import nn
@@ -36,7 +35,7 @@ class AdapterWeights:
         self.aside: dict[str, dict[str, torch.Tensor]] = {}
         # While an adapter is lent: name -> its own memory, and what puts back autograd's count.
         self._lent: dict[str, torch.Tensor] = {}
-        self._counts = ExitStack()
+        self._counts: dict[str, _unsafe_preserve_version_counter] = {}
 
     def keep_base(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Copy the base model's weights, but those that were copied before.
@@ -96,21 +95,21 @@ class AdapterWeights:
         with torch.inference_mode(False), torch.no_grad():
             for name, tensor in tensors:
                 self._lent[name] = tensor.data
-                self._counts.enter_context(_unsafe_preserve_version_counter(tensor))
+                self._counts[name] = _unsafe_preserve_version_counter(tensor)
                 tensor.data = torch.empty_like(tensor).copy_(self.base[name])
                 increment_version(tensor)
 
     def put_in(self, adapter_name: str) -> None:
         """Put in place what lies aside of an adapter; of one that was never trained, nothing."""
         values = self.aside.pop(adapter_name, {})
+        current = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
         if values is self._lent:
-            current = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
-            for name, value in values.items():
-                current[name].data = value
-            self._counts.close()
-        else:
-            self.write(values)
-        self._lent, self._counts = {}, ExitStack()
+            for name in [name for name, own in values.items() if _is_alike(own, current[name])]:
+                current[name].data = values.pop(name)
+                self._counts[name].__exit__()
+        # Of a model that was moved or cast meanwhile, too.
+        self.write(values)
+        self._lent, self._counts = {}, {}
 
     def forget(self, adapter_name: str, needed: set[str]) -> None:
         """Drop what an adapter has aside.
@@ -121,3 +120,8 @@ class AdapterWeights:
         """
         self.aside.pop(adapter_name, None)
         self.base = {name: tensor for name, tensor in self.base.items() if name in needed}
+
+
+def _is_alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether the memory of one tensor will do for the other."""
+    return (one.device, one.dtype, one.stride()) == (other.device, other.dtype, other.stride())

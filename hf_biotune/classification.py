@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+
+from .exceptions import ConfigError
 
 
 def takes_names(model: nn.Module) -> bool:
@@ -47,15 +49,52 @@ def logits_of(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Ten
 
 
 def labelled_output(
-    model: nn.Module, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor
+    model: nn.Module,
+    args: Sequence[torch.Tensor],
+    inputs: Mapping[str, torch.Tensor],
+    labels: torch.Tensor,
+    label_smoothing: float = 0.0,
 ) -> dict[str, torch.Tensor]:
     """What `Trainer` wants of a model that takes neither names nor labels.
 
+    Args:
+        model: gives logits.
+        args: its inputs, as far as they are given without a name.
+        inputs: the others.
+        labels: numbers of classes, shape (batch,), or their probabilities, shape (batch, classes).
+        label_smoothing: in [0, 1).
+
     Returns:
         `{"loss": scalar, "logits": (batch, classes)}`.
+
+    Raises:
+        ConfigError: the labels are neither, or the model gives no logits.
     """
-    logits = _logits(model(*inputs.values()))
-    return {"loss": loss_of(logits, labels), "logits": logits}
+    logits = _logits(model(*args, *inputs.values()))
+    _check_classes(model, logits, labels)
+    return {"loss": loss_of(logits, labels, label_smoothing), "logits": logits}
+
+
+def _check_classes(model: nn.Module, logits: Any, labels: torch.Tensor) -> None:
+    """Cross-entropy of anything but classes would be a number that means nothing."""
+    name = type(model).__name__
+    remedy = (
+        "give Trainer a compute_loss_func, or leave the labels out and compute the loss yourself"
+    )
+    if not torch.is_tensor(logits):
+        raise ConfigError(f"{name} gives {type(logits).__name__} and no logits; {remedy}")
+    if not labels.is_floating_point():
+        return
+    if labels.shape != logits.shape or logits.shape[-1] < 2:
+        raise ConfigError(
+            f"labels of {name} must be numbers of classes, or probabilities of them, got "
+            f"{labels.dtype} of shape {tuple(labels.shape)}; {remedy}"
+        )
+    if not torch.allclose(labels.sum(-1), torch.ones_like(labels.sum(-1)), atol=1e-3):
+        raise ConfigError(
+            f"probabilities of classes must add up to 1, but labels of {name} do not (are these "
+            f"several classes a sample?); {remedy}"
+        )
 
 
 def loss_of(

@@ -6,6 +6,7 @@ any PEFT adapter.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,6 +64,8 @@ class BioTuneModel(AdapterFiles):
         self.base_model = BlockTuner(
             model, peft_config, adapter_name, keep_base_weights, inject=False
         )
+        # Of the loss that models without one of their own get; `Trainer` can't smooth theirs.
+        self.label_smoothing = 0.0
         # The fresh tuner is in train mode whatever the model was; go by the model.
         self.train(model.training)
         let_inputs_require_grad(model)
@@ -81,7 +84,8 @@ class BioTuneModel(AdapterFiles):
         called by names that it doesn't know (`pixel_values`), it gives `{"logits": ...}`.
 
         Raises:
-            ConfigError: `adapter_names` is given.
+            ConfigError: `adapter_names` is given, or labels of a timm or torchvision model that are
+                no classes; see [`labelled_output`].
         """
         _refuse_mixed_batch(adapter_names)
         model = self.base_model.model
@@ -91,7 +95,7 @@ class BioTuneModel(AdapterFiles):
             return {"logits": logits_of(model, kwargs)}
         if takes_names(model):
             return model(*args, labels=labels, **kwargs)
-        return labelled_output(model, kwargs, labels)
+        return labelled_output(model, args, kwargs, labels, self.label_smoothing)
 
     def generate(
         self, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any
@@ -212,8 +216,11 @@ def get_biotune_model(
         )
     if not isinstance(config, BioTuneConfig):
         raise ConfigError(f"config must be a BioTuneConfig, got {type(config).__name__}")
-    if config.base_model_name_or_path is None:
-        config.base_model_name_or_path = getattr(model, "name_or_path", None) or None
+    # A configuration may be used for several models, and may come from an adapter's own file.
+    config = copy.deepcopy(config)
+    config.inference_mode = False
+    if own_name := getattr(model, "name_or_path", None):
+        config.base_model_name_or_path = own_name
     asked_for = config.saved_blocks is not None
     wrapped = BioTuneModel(model, config, adapter_name, keep_base_weights=keep_base_weights)
     if not asked_for:

@@ -48,6 +48,11 @@ class EpochStatistics:
             _EpochAverage(module, self) for module in modules if has_statistics(module)
         ]
 
+    def is_about_others(self, model: nn.Module) -> bool:
+        """Whether a followed module is no longer in a model, as after a conversion to SyncBN."""
+        followed = {id(average.module) for average in self._averages}
+        return bool(followed) and not followed <= {id(module) for module in model.modules()}
+
     def leave(self) -> None:
         """Leave all modules as they were."""
         for average in self._averages:
@@ -89,6 +94,7 @@ class _EpochAverage:
 
     def __init__(self, module: nn.Module, owner: EpochStatistics) -> None:
         self.seen = 0
+        self.module = module
         self._owner = owner
         self.largest = 1
         self._own: float | None = None

@@ -101,7 +101,7 @@ def parameter_groups(
         of the optimizer keeps. For a configuration with `l2sp`, call [`add_penalty`] as well.
 
     Raises:
-        ConfigError: the model holds no `BioTuneModel`.
+        ConfigError: the model holds no `BioTuneModel`, or nothing in it can be trained.
     """
     wrapped = find_biotune_model(model)
     config = wrapped.active_peft_config
@@ -126,6 +126,11 @@ def parameter_groups(
         if parameter.requires_grad:
             key = blocks.block_of_parameter(name), name not in exempt
             groups[key]["params"].append(parameter)
+    if not any(group["params"] for group in groups.values()):
+        raise ConfigError(
+            "nothing requires gradients, so there is nothing to train; load the adapter with "
+            "is_trainable=True, or enable it"
+        )
     return [group for group in groups.values() if group["params"]]
 
 

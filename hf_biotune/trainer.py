@@ -14,7 +14,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import has_length
+from transformers.trainer_utils import IntervalStrategy, has_length
 
 from .exceptions import ConfigError
 from .optim import ArgumentsHolder, BioTuneOptimizerFactory, find_biotune_model
@@ -31,6 +31,7 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
         self._optimizer: torch.optim.Optimizer | None = None
         self._rates: dict[str, float] = {}
         self._is_resumed = False
+        self._began_at = 0
 
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -48,6 +49,7 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
         """
         self._optimizer = kwargs.get("optimizer")
         self._is_resumed = state.global_step > 0
+        self._began_at = state.global_step
         model = kwargs.get("model")
         if self._optimizer is None or model is None:
             return
@@ -64,23 +66,37 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin the averages of BatchNorm statistics, unless the training ends in this epoch."""
+        """Begin the averages of BatchNorm statistics, unless the training ends in this epoch.
+
+        With evaluations by steps they begin once.
+        """
         model = kwargs.get("model")
         if model is None:
             return
         statistics = find_biotune_model(model).base_model.statistics
-        statistics.is_told = True
-        steps = _steps(args, kwargs)
         # Only a training that is resumed begins with a later step than the first.
         is_resumed, self._is_resumed = self._is_resumed, False
+        batch = int(args.train_batch_size)
+        per_step = int(args.gradient_accumulation_steps) * batch
+        statistics.is_told = True
+        if args.eval_strategy == IntervalStrategy.STEPS:
+            # An evaluation early in an epoch would find statistics of a few batches. So the
+            # averages go on, and forget as PyTorch's do.
+            if is_resumed:
+                statistics.resume(_samples_until(state.global_step, args, kwargs), batch)
+            elif not state.global_step:
+                statistics.restart()
+            return
+        # Of data without a length, the epoch before tells how long this one will be.
+        steps = _steps(args, kwargs) or state.global_step - self._began_at
         in_epoch = is_resumed and steps and not args.ignore_data_skip
         done = state.global_step % steps if in_epoch else 0
-        begins = state.max_steps - (state.global_step - done) >= steps
+        self._began_at = state.global_step - done
+        begins = state.max_steps - self._began_at >= steps
         if begins:
             statistics.restart()
         if is_resumed and (done or not begins):
-            batch = int(args.train_batch_size)
-            seen = done * int(args.gradient_accumulation_steps) * batch
+            seen = done * per_step
             if not begins:
                 seen += _samples(kwargs, batch)
             statistics.resume(seen, batch)
@@ -133,6 +149,15 @@ def _samples(kwargs: Mapping[str, Any], batch: int) -> int:
     # Several processes get batches of one size, whatever is left in the end.
     alone = getattr(loader, "total_batch_size", batch) == batch
     return min(len(data), full) if alone and has_length(data) else full
+
+
+def _samples_until(step: int, args: TrainingArguments, kwargs: Mapping[str, Any]) -> int:
+    """Samples that this process has seen since the training began."""
+    batch = int(args.train_batch_size)
+    steps = _steps(args, kwargs)
+    epochs, rest = divmod(step, steps) if steps else (0, step)
+    whole = epochs * _samples(kwargs, batch) if epochs else 0
+    return whole + rest * int(args.gradient_accumulation_steps) * batch
 
 
 def _rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:

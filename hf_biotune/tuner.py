@@ -59,6 +59,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.peft_config: dict[str, BioTuneConfig] = {}
         self.partitions: dict[str, Partition] = {}
         self._blocks_below: dict[str, dict[str, set[str]]] = {}
+        self._fixed: dict[str, set[str]] = {}
         self.targeted_module_names: list[str] = []
         self.targeted_parameter_names: list[str] = []
         self.active_adapter = adapter_name
@@ -67,6 +68,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.weights = AdapterWeights(model, keep_base_weights)
         # What shards parameters later may leave flat pieces of them.
         self.dimensions = {name: parameter.ndim for name, parameter in model.named_parameters()}
+        self._learnable = {name: p.requires_grad for name, p in model.named_parameters()}
         self._held: frozenset[str] = frozenset()
         self.statistics = EpochStatistics()
         self.register(adapter_name, config)
@@ -96,6 +98,15 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.partitions[adapter_name] = found
         self.peft_config[adapter_name] = config
         self._blocks_below[adapter_name] = blocks_below(self.model, found)
+        # What the architecture, or whoever froze a part of a block, means to stay: sinusoids are
+        # often parameters. A block that is frozen as a whole was rather frozen by a habit.
+        self._fixed[adapter_name] = {
+            name
+            for block in found
+            if any(self._learnable[name] for name in block.parameters)
+            for name in block.parameters
+            if not self._learnable[name]
+        }
         # A pull towards the start needs it too, also after a checkpoint has been loaded.
         if self.weights.keeps_base or config.l2sp is not None:
             self.weights.keep_base(self._tensors(adapter_name))
@@ -104,7 +115,10 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         """Whether the (active) adapter trains the parameter of that name."""
         adapter_name = adapter_name or self.active_adapter
         block = self.partitions[adapter_name].block_of_parameter(name)
-        return block in self.peft_config[adapter_name].lr_multipliers
+        return (
+            block in self.peft_config[adapter_name].lr_multipliers
+            and name not in self._fixed[adapter_name]
+        )
 
     def tensor_names(self, adapter_name: str | None = None) -> list[str]:
         """Names of all tensors of an adapter: parameters and buffers of its saved blocks."""
@@ -178,6 +192,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         """As `nn.Module.train`, but frozen blocks stay in eval mode."""
         super().train(mode)
         if mode:
+            if self.statistics.is_about_others(self.model):
+                self._follow_statistics(any(p.requires_grad for p in self.model.parameters()))
             self.keep_frozen()
         else:
             self.statistics.on_evaluation()
@@ -314,7 +330,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         if adapter_name == self.active_adapter:
             self.set_adapter(others[0])
         del self.peft_config[adapter_name], self.partitions[adapter_name]
-        del self._blocks_below[adapter_name]
+        del self._blocks_below[adapter_name], self._fixed[adapter_name]
         needed = {name for other in others for name in self.tensor_names(other)}
         self.weights.forget(adapter_name, needed)
         self._rebuild_markers()
@@ -353,6 +369,8 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
             self.take_out()
         self.statistics.leave()
         model: nn.Module = self.model
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(self._learnable.get(name, True))
         if "peft_config" in model.__dict__:
             del model.peft_config
         return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import pytest
@@ -13,8 +14,11 @@ from transformers import (
     BartForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    WhisperConfig,
+    WhisperForAudioClassification,
 )
 from wrapped import (
+    LABELS,
     LAST_TWO,
     batch,
     bert,
@@ -32,7 +36,13 @@ from wrapped import (
     vit,
 )
 
-from hf_biotune import BioTuneConfig, BioTuneModel, get_biotune_model
+from hf_biotune import (
+    BioTuneConfig,
+    BioTuneModel,
+    get_biotune_model,
+    parameter_groups,
+    partition,
+)
 from hf_biotune.exceptions import ConfigError
 
 ALL = pytest.mark.parametrize("make", LAST_TWO, ids=lambda make: make.__name__)
@@ -169,6 +179,77 @@ def test_a_container_whose_blocks_are_all_frozen_draws_no_dropout():
     assert torch.equal(outputs[0], outputs[2])
 
 
+def test_one_configuration_may_be_used_for_several_models():
+    config = BioTuneConfig(lr_multipliers={"head": 1.0}, inference_mode=True)
+    before = copy.deepcopy(config)
+    for name in ("first", "second"):
+        base = resnet()
+        base.name_or_path = name
+        model = get_biotune_model(base, config)
+        assert model.active_peft_config.base_model_name_or_path == name
+        # That of a saved adapter says that it is for inference.
+        assert model.get_nb_trainable_parameters()[0] > 0
+    assert config == before
+
+
+def test_an_adapter_that_was_loaded_for_inference_says_why_it_can_not_be_trained(tmp_path):
+    tuned().save_pretrained(tmp_path)
+    loaded = BioTuneModel.from_pretrained(resnet(), tmp_path)
+    with pytest.raises(ConfigError, match=r"nothing requires gradients.*is_trainable=True"):
+        parameter_groups(loaded, lr=1e-3)
+
+
+def test_what_an_architecture_means_to_stay_is_not_trained():
+    def whisper():
+        torch.manual_seed(0)
+        return WhisperForAudioClassification(
+            WhisperConfig(
+                **{"d_model": 16, "num_mel_bins": 4, "max_source_positions": 8, "num_labels": 3},
+                **{"encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16},
+                **{"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16},
+            )
+        )
+
+    base = whisper()
+    fixed = "encoder.embed_positions.weight"
+    assert not base.get_parameter(fixed).requires_grad
+    for _ in range(2):  # it is not forgotten when the blocks are given back
+        names = partition(base).names
+        model = get_biotune_model(base, BioTuneConfig(lr_multipliers=dict.fromkeys(names, 1.0)))
+        assert [n for n, p in base.named_parameters() if not p.requires_grad] == [fixed]
+        assert model.merge_and_unload() is base
+    # What was frozen as a whole was frozen by habit, and is trained if it is asked for.
+    base.requires_grad_(False)
+    config = BioTuneConfig(lr_multipliers={names[0]: 1.0}, saved_blocks=[])
+    assert get_biotune_model(base, config).get_nb_trainable_parameters()[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([[1.0, 1.0, 0.0]] * 4), "must add up to 1, .* several classes a sample"),
+        (torch.tensor([1.5, 2.5, 0.5, 1.0]), r"numbers of classes, .* got torch.float32 of shape"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_where_the_loss_is_ours(labels, message):
+    model = quiet_wrap(timm_resnet(), BioTuneConfig(lr_multipliers={"head": 1.0}))
+    with pytest.raises(ConfigError, match=message):
+        model(pixel_values=images(4), labels=labels)
+
+
+def test_a_timm_model_takes_its_input_with_and_without_a_name_beside_labels():
+    model = quiet_wrap(timm_resnet(), BioTuneConfig(lr_multipliers={"head": 1.0}))
+    pixels, labels = images(4), torch.tensor([0, 1, 2, 0])
+    soft = torch.nn.functional.one_hot(labels, LABELS).float()
+    losses = [
+        model(pixels, labels=labels)["loss"],
+        model(x=pixels, labels=labels)["loss"],
+        model(pixels, labels=soft)["loss"],
+    ]
+    assert losses[0] == losses[1]
+    assert torch.allclose(losses[0], losses[2])
+
+
 def test_a_configuration_of_another_method_is_refused():
     with pytest.raises(ConfigError, match="config must be a BioTuneConfig, got LoraConfig"):
         get_biotune_model(resnet(), LoraConfig())
@@ -303,6 +384,16 @@ def test_disabled_outputs_are_the_base_models_bit_for_bit_and_the_tuned_ones_com
     assert torch.equal(logits(model), tuned_logits)
     assert not torch.equal(tuned_logits, logits(original))
     assert model.get_nb_trainable_parameters()[0] > 0
+
+
+def test_a_model_may_be_cast_while_the_adapter_is_disabled():
+    model = tuned()
+    expected = logits(model)
+    with model.disable_adapter():
+        model.double()
+    found = model(batch(model, seed=5)["pixel_values"].double()).logits
+    assert torch.allclose(found, expected.double(), atol=1e-5)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
 
 
 @pytest.mark.parametrize("make", [resnet, bert])

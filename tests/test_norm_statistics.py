@@ -14,7 +14,7 @@ from wrapped import batch, resnet, same, snapshot, train
 from hf_biotune import BioTuneConfig, BioTuneModel, get_biotune_model
 from hf_biotune.checkpoint import WEIGHTS_NAME
 from hf_biotune.exceptions import CheckpointError
-from hf_biotune.norm_statistics import EpochStatistics, restart_averages
+from hf_biotune.norm_statistics import EpochStatistics, averages_of, restart_averages
 
 STEM, STAGE1 = "resnet.embedder.embedder", "resnet.encoder.stages.1.layers.0.shortcut"
 
@@ -272,3 +272,13 @@ def test_any_model_can_begin_an_epoch():
     for model in models:
         train(model)
     assert same(snapshot(models[0]), snapshot(models[1]))
+
+
+def test_modules_that_a_conversion_puts_in_place_are_followed():
+    model = get_biotune_model(resnet(), BioTuneConfig(lr_multipliers={"stage1": 1.0, "head": 1.0}))
+    before = len(averages_of(model))
+    assert before
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.train()
+    assert len(averages_of(model)) == before
+    assert all(isinstance(a.module, nn.SyncBatchNorm) for a in averages_of(model))

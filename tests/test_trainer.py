@@ -217,6 +217,23 @@ def test_a_run_that_is_resumed_within_an_epoch_averages_all_of_it(tmp_path, max_
     assert same(snapshot(resumed.model), snapshot(whole.model))
 
 
+def test_with_evaluations_by_steps_averages_go_on_from_epoch_to_epoch(tmp_path):
+    momenta = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            (first, *_) = model.base_model.statistics._averages
+            momenta.append(max(0.1, 4 / first.seen))
+
+    options = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "steps", "save_steps": 3}
+    whole = trainer(tmp_path, callbacks=[Look()], **options)
+    whole.train()
+    assert momenta == pytest.approx([1 / n for n in range(1, 10)] + [0.1] * 3)
+    resumed = trainer(tmp_path, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert same(snapshot(resumed.model), snapshot(whole.model))
+
+
 def test_averages_begin_anew_however_many_batches_an_epoch_has(tmp_path):
     seen = []
 

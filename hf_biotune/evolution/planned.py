@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler
+from optuna.samplers import BaseGASampler, BaseSampler, CmaEsSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -157,6 +157,10 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
             trial = copy.copy(trial)
             earlier = sum(self.scheme.n_slots(former) for former in range(generation))
             trial.number = earlier + slot
+        if isinstance(sampler, BaseGASampler):
+            # Optuna gives parents in another order when it chooses them than ever after, and from
+            # them draws others with the same seed. So they are chosen before they are asked for.
+            sampler.get_parent_population(study, sampler.get_trial_generation(study, trial))
         sampler.before_trial(study, trial)
         space = sampler.infer_relative_search_space(study, trial)
         genes = dict(sampler.sample_relative(study, trial, space))

@@ -215,7 +215,11 @@ class SearchEngine:
             self._objectives.of_blocks,
         )
         self._spending = Spending(
-            self._search, scheme, len(self._partition), self._evaluator.epochs
+            self._search,
+            scheme,
+            len(self._partition),
+            self._evaluator.epochs,
+            lambda: confirmations(self._study),
         )
 
     def _seconds_per_fine_tuning(self) -> float | None:
@@ -326,6 +330,8 @@ class SearchEngine:
         # Whoever comes later finds every training of the finalists in the study.
         with self._processes.turn("finalists"):
             result = self._result()
+            # A process that was killed may have left what is not wanted.
+            self._kept.prune()
         self._listener.on_search_end()
         return result
 

@@ -27,6 +27,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from ..classification import takes_names
 from ..config import BioTuneConfig
 from ..model import BioTuneModel, get_biotune_model
 from ..trainer import biotune_trainer_kwargs
@@ -191,13 +192,22 @@ class FineTuner:
         # Some transformers classifiers say that they use the number of items in a batch and don't:
         # with gradient accumulation, `Trainer` would then scale their gradients up.
         setattr(base, "accepts_loss_kwargs", False)  # noqa: B010 - not a tensor or module
-        model = get_biotune_model(base, copy.deepcopy(config), keep_base_weights=False)
+        if hasattr(base, "config"):
+            # Of a checkpoint for several classes a sample, say: the search has one for each.
+            setattr(base.config, "problem_type", "single_label_classification")  # noqa: B010
+        model = get_biotune_model(base, config, keep_base_weights=False)
+        args = self._args
+        if not takes_names(base):
+            # Trainer asks the model's own configuration how to smooth.
+            model.label_smoothing = args.label_smoothing_factor
+            args = copy.copy(args)
+            args.label_smoothing_factor = 0.0
         output_dir = self._args.output_dir
         parent = output_dir if output_dir and Path(output_dir).is_dir() else None
         with tempfile.TemporaryDirectory(prefix="checkpoints-", dir=parent) as directory:
             trainer = Trainer(
                 model,
-                _arguments(self._args, directory, self._metric, seed, choosing, parts),
+                _arguments(args, directory, self._metric, seed, choosing, parts),
                 data_collator=default_data_collator,
                 train_dataset=samples.for_trainer(seed),
                 eval_dataset=self._data.validation,
@@ -278,8 +288,15 @@ def _arguments(
         "metric_for_best_model": metric.name,
         "greater_is_better": metric.greater_is_better,
         "label_names": ["labels"],
+        # Samples hold what the model takes, which a timm model's forward does not tell.
+        "remove_unused_columns": False,
         "disable_tqdm": True,
         "push_to_hub": False,
+        # As the search does it: whole epochs, all samples, one score for each epoch.
+        "num_train_epochs": math.ceil(args.num_train_epochs),
+        "dataloader_drop_last": False,
+        "eval_on_start": False,
+        "eval_delay": 0,
     }
     for name, value in settings.items():
         setattr(changed, name, value)

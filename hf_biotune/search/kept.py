@@ -13,7 +13,6 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
-from ..evolution import on_front
 from ..exceptions import CheckpointError, ConfigError
 from ..model import BioTuneModel
 from .adapter_store import AdapterStore, TrainedRun
@@ -31,7 +30,8 @@ class KeptAdapters:
 
     Kept are all trainings of the best individuals of each fold that were trained to their end;
     when a better one comes, the worst of them goes. Which these are is read from the study. In a
-    search for several objectives those on the front are kept as well.
+    search for several objectives those on the front are kept as well, and those that come onto it
+    if finalists turn out to be worse.
 
     Args:
         study: what was trained.
@@ -126,14 +126,20 @@ class KeptAdapters:
             self._store.remove(trial)
 
     def _on_front(self, trained: Sequence[FrozenTrial]) -> set[int]:
-        """The numbers of those that nobody dominates; nobody's in a search for a score alone."""
+        """The numbers of those on the front, or that may be; nobody's if the score alone counts.
+
+        Further seeds may cost every finalist its place. Whom nobody but finalists dominates is on
+        the front then.
+        """
         if not self._search.objectives:
             return set()
         losses = np.array([trial.values for trial in trained])
         if self._metric.greater_is_better:
             losses[:, 0] *= -1.0
-        front = on_front(losses)
-        return {trial.number for trial, is_on in zip(trained, front, strict=True) if is_on}
+        no_worse = (losses[:, None] <= losses[None, :]).all(-1)
+        dominated_by = no_worse & (losses[:, None] < losses[None, :]).any(-1)
+        is_kept = dominated_by.sum(0) <= self._search.n_finalists
+        return {trial.number for trial, kept in zip(trained, is_kept, strict=True) if kept}
 
     def best(self, n: int, finalists: Sequence[Finalist]) -> list[FrozenTrial]:
         """The best individuals, with distinct blocks and rates.

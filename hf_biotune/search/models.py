@@ -169,6 +169,7 @@ class _PretrainedClassifier:
                 num_labels=len(self.label_names),
                 id2label=dict(enumerate(self.label_names)),
                 label2id={name: number for number, name in enumerate(self.label_names)},
+                problem_type="single_label_classification",
                 ignore_mismatched_sizes=True,
                 dtype=torch.float32,
                 **self.hub_kwargs,

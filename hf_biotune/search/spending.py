@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from optuna.trial import FrozenTrial
@@ -34,13 +34,23 @@ class Spending:
         n_blocks: of the model; an individual that trains all of them at the base rate is a full
             fine-tuning, and the yardstick of a budget that is a multiple of one.
         epochs: of a whole training.
+        confirmed: gives the trainings of finalists so far: a search that is prolonged has paid for
+            those of before. Default: there are none.
     """
 
-    def __init__(self, search: SearchConfig, scheme: Scheme, n_blocks: int, epochs: int) -> None:
+    def __init__(
+        self,
+        search: SearchConfig,
+        scheme: Scheme,
+        n_blocks: int,
+        epochs: int,
+        confirmed: Callable[[], Sequence[FitnessResult]] = lambda: (),
+    ) -> None:
         self._search = search
         self._scheme = scheme
         self._n_blocks = n_blocks
         self._epochs = epochs
+        self._confirmed = confirmed
 
     def is_over(self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial] = ()) -> bool:
         """Whether no further individual should be trained.
@@ -68,14 +78,15 @@ class Spending:
             running: those that are being trained count as much as an average one.
         """
         spent = spent_trainings(trials)
-        budget = self._search.parsed_budget
+        budget, confirmed = self._search.parsed_budget, self._confirmed()
         if budget.trainings is not None:
             each = spent / _n_trained(trials) if spent else cost_of_individual(self._search)
-            return (spent + each * len(running)) / search_share(budget.trainings, self._search)
+            paid = spent + sum(fitness.trainings for fitness in confirmed)
+            return (paid + each * len(running)) / search_share(budget.trainings, self._search)
         limit = self._seconds(trials)
         if limit is None:
             return 0.0
-        seconds = self._seconds_of(trials, running)
+        seconds = self._seconds_of(trials, running) + sum(f.seconds for f in confirmed)
         # One process confirms, however many have searched.
         own = sum(own_seconds(trial) for trial in trials)
         per_training = own / spent if spent else 0.0

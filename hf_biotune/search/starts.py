@@ -119,7 +119,7 @@ def starts_of(
     if STARTS_KEY not in study.user_attrs:
         extra = extra or {}
         found = {
-            name: replace(genotype, extra=extra)
+            name: _with_extra_genes(genotype, partition, extra)
             for name, genotype in starting_points(partition, ratios()).items()
         }
         if STATISTICS_GENE in extra:
@@ -127,6 +127,20 @@ def starts_of(
         study.set_user_attr(STARTS_KEY, {n: genotype.to_dict() for n, genotype in found.items()})
     stored = study.user_attrs[STARTS_KEY]
     return {name: Genotype.from_dict(genotype) for name, genotype in stored.items()}
+
+
+def _with_extra_genes(
+    genotype: Genotype, partition: Partition, extra: Mapping[str, float]
+) -> Genotype:
+    """A start at its own rates, whatever extra genes make of these, as far as genes reach."""
+    factor = rate_factor(extra)
+    if factor != 1.0:
+        multipliers = {
+            name: min(multiplier / factor, MAXIMUM_MULTIPLIER)
+            for name, multiplier in genotype.decode(partition).items()
+        }
+        genotype = Genotype.from_multipliers(multipliers, partition)
+    return replace(genotype, extra=extra)
 
 
 def _with_frozen_statistics(

@@ -83,7 +83,8 @@ class BaseModelPool:
             partition: the model's blocks.
             seeds: the seeds to compare, beside an arbitrary first one.
         """
-        names = {name for seed in seeds for name in self._differences(seed)}
+        # Under seed 0 nothing differs: that is how the first model was made.
+        names = {name for seed in {*seeds, 1} for name in self._differences(seed)}
         parameters = {name for block in partition for name in block.parameters}
         found = {partition.block_of_parameter(name) for name in names & parameters}
         return [block.name for block in partition if block.name in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import optuna
 import pytest
 from small import small_resnet
@@ -91,6 +92,9 @@ def test_they_start_from_the_settings_of_the_search(digits_train, digits_validat
         population_size=3,
     )
     assert (found.history.norm_statistics == "frozen").all()
+    # At the rates that people try by hand, though frozen statistics evolve at a tenth.
+    full = found.history[found.history.start == "full fine-tuning"].filter(like="multiplier:")
+    assert full.to_numpy() == pytest.approx(np.ones_like(full))
     assert found.history.weight_decay.tolist() == pytest.approx([0.05] * 3)
 
 

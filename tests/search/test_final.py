@@ -6,17 +6,21 @@ import math
 import pytest
 import torch
 from small import small_resnet
+from torch import nn
 from transformers import Trainer
 
 from hf_biotune import BioTuneConfig
 from hf_biotune.search import (
     DataSplits,
     FineTuner,
+    FitnessEvaluator,
     StoppingRule,
     default_training_arguments,
     final,
+    fitness,
 )
 from hf_biotune.search.metrics import METRICS, Metric
+from hf_biotune.search.weights import BaseModelPool
 
 CONFIG = {"layer3": 2.0, "layer4": 2.0, "head": 5.0}
 
@@ -71,6 +75,56 @@ def test_a_final_training_has_the_batches_of_the_search_on_several_gpus(
     assert one._args.train_batch_size == 80
     one.fit(BioTuneConfig(lr_multipliers={"head": 1.0}), 3)
     assert made == [20]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_model_without_a_configuration_is_trained_as_in_the_search(
+    digits_train, digits_validation, smoothing, monkeypatch
+):
+    monkeypatch.setattr(fitness, "epoch_order", lambda n, seed, epoch: torch.arange(n))
+
+    def plain():
+        return nn.Sequential(nn.Flatten(), nn.Linear(768, 16), nn.ReLU(), nn.Linear(16, 10))
+
+    args = default_training_arguments(
+        None,
+        num_train_epochs=1.5,
+        per_device_train_batch_size=16,
+        use_cpu=True,
+        label_smoothing_factor=smoothing,
+        train_sampling_strategy="sequential",
+        dataloader_drop_last=True,
+        eval_on_start=True,
+    )
+    splits = DataSplits(digits_train, digits_validation, None, "digits")
+    config = BioTuneConfig(blocks={"body": "1", "head": "3"}, lr_multipliers={"head": 9.0})
+    evaluator = FitnessEvaluator(
+        *(BaseModelPool(plain), digits_train, digits_validation, args),
+        *(METRICS["accuracy"], StoppingRule(None)),
+    )
+    searched = evaluator.evaluate(config, [3]).runs[0]
+    tuned = FineTuner(plain, splits, args, METRICS["accuracy"], StoppingRule(None)).fit(config, 3)
+    assert tuned.epochs == searched.epochs == 2
+    assert tuned.validation_score == searched.score
+    scores = [epoch.score for epoch in searched.curve]
+    assert tuned.best_epoch == 1 + scores.index(max(scores))
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_a_base_model_of_another_problem_is_trained_to_classify(
+    digits_train, digits_validation, problem
+):
+    def other():
+        model = small_resnet()
+        model.config.problem_type = problem
+        return model
+
+    args = default_training_arguments(
+        None, num_train_epochs=1, per_device_train_batch_size=20, use_cpu=True
+    )
+    splits = DataSplits(digits_train, digits_validation, None, "digits")
+    one = FineTuner(other, splits, args, METRICS["accuracy"], StoppingRule(None))
+    assert one.fit(BioTuneConfig(lr_multipliers={"head": 1.0}), 3).epochs == 1
 
 
 def test_tensorboard_keeps_what_trainer_logs_of_each_final_training(
