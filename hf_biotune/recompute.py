@@ -8,12 +8,15 @@ input that requires gradients makes the backward pass go through the frozen pref
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
-from transformers import TrainingArguments
 
 from .exceptions import ConfigError
+
+if TYPE_CHECKING:
+    # transformers imports peft while it is imported itself, and so this module.
+    from transformers import TrainingArguments
 
 
 def enable_recomputation(
