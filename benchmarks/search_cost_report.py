@@ -305,8 +305,12 @@ def levers(variants: Mapping[str, Splits]) -> str:
         if name in costs and "default, few" in costs:
             worth = f"{costs[name] / costs['default, few']:.2f} x"
             rows.append((f"default {name}", f"{costs[name]:.3f}", worth))
-    runs = [run for name in costs for run in variants[name].values()]
-    old = " The runs are of before `prefer_cheap`." if any(map(_is_of_before, runs)) else ""
+    # Without a surrogate there is nothing to prefer.
+    guided = [name for name in costs if name in ("default, few", *ALONE)]
+    runs = [run for name in guided for run in variants[name].values()]
+    old = (
+        " The default's runs are of before `prefer_cheap`." if any(map(_is_of_before, runs)) else ""
+    )
     return (
         "What an individual costs, in CPU seconds of a plain full fine-tuning, in the first "
         "generation and a little more. First one lever more from row to row, from the paper's "

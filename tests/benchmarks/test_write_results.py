@@ -181,8 +181,8 @@ def test_levers_are_told_in_reference_trainings() -> None:
     assert ["+ layout", "2.000", "1.50 x"] in rows
     assert ["default, few", "0.500", "4.00 x"] in rows
     assert ["default - cache", "0.750", "1.50 x"] in rows
-    assert "The runs are of before `prefer_cheap`." in text
-    new = [run("paper, few", 0, 600, [], frozen_first=[0])]
+    assert "The default's runs are of before `prefer_cheap`." in text
+    new = [run("paper, few", 0, 600, []), run("default, few", 0, 100, [], frozen_first=[0])]
     assert "of before" not in search_cost_section(new)
 
 
