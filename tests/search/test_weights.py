@@ -45,6 +45,8 @@ def test_seeds_differ_in_the_head_only():
     assert torch.equal(first["body.weight"], second["body.weight"])
     assert not torch.equal(first["head.weight"], second["head.weight"])
     assert pool.seeded_blocks(partition(pool.model), [1, 2]) == ["head"]
+    # The live model was made under seed 0, so that nothing differs from it.
+    assert pool.seeded_blocks(partition(pool.model), [0]) == ["head"]
 
 
 def test_model_init_is_called_once_per_seed():

@@ -1,0 +1,70 @@
+"""A search that is interrupted at every individual, or prolonged, and what it then is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tiny_searches import SEARCH, course, search
+
+from hf_biotune.search import SearchListener
+from hf_biotune.search.history import finished_trials
+
+
+class Once(SearchListener):
+    """Interrupts the training of every individual, the first time that it is trained."""
+
+    def __init__(self):
+        self.interrupted = set()
+
+    def on_epoch_end(self, seed, curve, epochs):
+        if self.place not in self.interrupted:
+            self.interrupted.add(self.place)
+            raise KeyboardInterrupt
+
+    def on_trial_begin(self, number, generation, role):
+        # Every individual takes two trials, one of which is interrupted.
+        self.place = number // 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objectives", [(), ("accuracy", "trainable_parameters")])
+@pytest.mark.parametrize("sampler", ["nsgaii", "biotune"])
+def test_who_is_interrupted_at_every_individual_tries_the_same_ones(tmp_path, sampler, objectives):
+    # The score that counts first has to be that of the objectives.
+    config = replace(
+        SEARCH, sampler=sampler, objectives=objectives, metric="accuracy", budget=16, n_finalists=0
+    )
+    whole = search(tmp_path / "whole", config)
+    listener = Once()
+    for _ in range(100):
+        try:
+            stopped = search(tmp_path / "stopped", config, listener=listener)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(listener.interrupted) == len(finished_trials(whole.study))
+    assert course(stopped.study) == course(whole.study)
+
+
+def test_a_search_that_is_prolonged_pays_for_the_finalists_of_before(tmp_path):
+    config = replace(SEARCH, seeds=(1, 2, 3), n_finalists=3)
+    for budget in (12, 18, 24, 30):
+        result = search(tmp_path, replace(config, budget=budget))
+        # One individual more than fits, at most.
+        assert result.trainings <= budget + 1
+
+
+def test_whoever_comes_onto_the_front_has_its_weights_kept(tmp_path):
+    for seed in range(4):
+        config = replace(
+            SEARCH,
+            objectives=("accuracy", "trainable_parameters"),
+            metric="accuracy",
+            keep_best=1,
+            seed=seed,
+            budget=16,
+        )
+        result = search(tmp_path / str(seed), config)
+        for trial in result.pareto_front.trial:
+            assert result.kept_model(trial) is not None
