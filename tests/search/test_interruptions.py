@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import optuna
 import pytest
 from tiny_searches import SEARCH, course, search
 
+from hf_biotune import SearchConfig
 from hf_biotune.search import SearchListener
+from hf_biotune.search.adapter_store import AdapterMemory
 from hf_biotune.search.history import finished_trials
+from hf_biotune.search.kept import KeptAdapters
+from hf_biotune.search.metrics import METRICS
 
 
 class Once(SearchListener):
@@ -55,16 +60,14 @@ def test_a_search_that_is_prolonged_pays_for_the_finalists_of_before(tmp_path):
         assert result.trainings <= budget + 1
 
 
-def test_whoever_comes_onto_the_front_has_its_weights_kept(tmp_path):
-    for seed in range(4):
-        config = replace(
-            SEARCH,
-            objectives=("accuracy", "trainable_parameters"),
-            metric="accuracy",
-            keep_best=1,
-            seed=seed,
-            budget=16,
-        )
-        result = search(tmp_path / str(seed), config)
-        for trial in result.pareto_front.trial:
-            assert result.kept_model(trial) is not None
+def test_whoever_only_finalists_keep_from_the_front_has_its_weights_kept():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    # The third is dominated by two, the last by all that cost as much or less.
+    for values in ((0.9, 10.0), (0.8, 10.0), (0.7, 10.0), (0.5, 4.0), (0.4, 12.0)):
+        study.add_trial(optuna.create_trial(values=values))
+    search = SearchConfig(objectives=("accuracy", "trainable_parameters"), n_finalists=1)
+    kept = KeptAdapters(study, {}, AdapterMemory(), search, METRICS["accuracy"])
+    assert kept._on_front(study.trials) == {0, 1, 3}
+    alone = replace(search, objectives=())
+    kept = KeptAdapters(study, {}, AdapterMemory(), alone, METRICS["accuracy"])
+    assert kept._on_front(study.trials) == set()
