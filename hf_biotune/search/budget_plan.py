@@ -129,8 +129,12 @@ def reserved_trainings(budget_trainings: float | None, search: SearchConfig) -> 
     """
     n_finalists = n_finalists_of(budget_trainings, search)
     known = search.seeds_per_individual if search.n_folds == 1 else 0
-    n_seeds = min(SURE_SEEDS, len(search.seeds)) if search.racing else len(search.seeds)
-    return float(n_finalists * max(0, n_seeds - known))
+    return float(n_finalists * max(0, n_sure_seeds(search) - known))
+
+
+def n_sure_seeds(search: SearchConfig) -> int:
+    """With how many seeds every finalist is trained, however little of the budget is left."""
+    return min(SURE_SEEDS, len(search.seeds)) if search.racing else len(search.seeds)
 
 
 def search_share(trainings: float, search: SearchConfig) -> float:

@@ -26,7 +26,7 @@ from .calibration import choose_execution
 from .data import EncodedSplit
 from .execution import candidates_of
 from .failures import Failures
-from .finalists import best_of, confirmations, finalists_of
+from .finalists import best_of, confirmations, finalists_of, missing_confirmations
 from .fitness import FitnessEvaluator
 from .folds import Split, folds
 from .gradients import relative_gradient_norms
@@ -220,6 +220,9 @@ class SearchEngine:
             len(self._partition),
             self._evaluator.epochs,
             lambda: confirmations(self._study),
+            lambda: missing_confirmations(
+                self._study, self._metric, self._search, len(self._starts)
+            ),
         )
 
     def _seconds_per_fine_tuning(self) -> float | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import optuna
 from optuna.trial import FrozenTrial
 
-from .budget_plan import SURE_SEEDS
+from .budget_plan import SURE_SEEDS, n_sure_seeds
 from .contenders import contenders, finalist_trials
 from .failures import Failures
 from .fitness import FitnessEvaluator, RunKeeper
@@ -141,7 +141,8 @@ class Confirmation:
     def needs_training(self, trial: FrozenTrial, n_seeds: int) -> bool:
         """Whether one of the first seeds is missing, in this and in every earlier session."""
         return any(
-            seed not in self.runs_of(trial) and self._key(trial, seed) not in self._study.user_attrs
+            seed not in self.runs_of(trial)
+            and self.key_of(trial, seed) not in self._study.user_attrs
             for seed in self.seeds[:n_seeds]
         )
 
@@ -183,7 +184,7 @@ class Confirmation:
         )
 
     def _result(self, trial: FrozenTrial, seed: int) -> FitnessResult:
-        key = self._key(trial, seed)
+        key = self.key_of(trial, seed)
         if key not in self._study.user_attrs:
             config = self._phenotypes.config_of(self._phenotypes.genotype_of(trial))
             keeper = self._keeper_of(trial.number)
@@ -196,7 +197,8 @@ class Confirmation:
         return FitnessResult.from_dict(self._study.user_attrs[key])
 
     @staticmethod
-    def _key(trial: FrozenTrial, seed: int) -> str:
+    def key_of(trial: FrozenTrial, seed: int) -> str:
+        """Under which a training of a finalist is kept in the study."""
         return f"{FINALIST_PREFIX}{trial.number}:{seed}"
 
 
@@ -262,3 +264,27 @@ def confirmations(study: optuna.Study) -> list[FitnessResult]:
         for key, value in study.user_attrs.items()
         if key.startswith(FINALIST_PREFIX)
     ]
+
+
+def missing_confirmations(
+    study: optuna.Study, metric: Metric, search: SearchConfig, n_starts: int
+) -> int:
+    """How many trainings those would need who would be the finalists now.
+
+    Args:
+        study: in which earlier finalists were confirmed, and at least one individual was trained.
+        metric: the score.
+        search: how many finalists, and with which seeds.
+        n_starts: how many of the first individuals are what people do by hand.
+    """
+    if not search.n_finalists:
+        return 0
+    missing = 0
+    for trial in finalist_trials(study, metric, search.n_finalists, n_starts):
+        runs = fitness_of(trial).runs if search.n_folds == 1 else ()
+        known = {run.seed for run in runs}
+        missing += sum(
+            seed not in known and Confirmation.key_of(trial, seed) not in study.user_attrs
+            for seed in search.seeds[: n_sure_seeds(search)]
+        )
+    return missing

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from optuna.trial import FrozenTrial
 
 from ..evolution import Scheme
-from .budget_plan import cost_of_individual, reserved_trainings, search_share
+from .budget_plan import cost_of_individual, reserved_trainings
 from .fitness_result import FitnessResult
 from .history import (
     MULTIPLIERS_KEY,
@@ -36,6 +37,7 @@ class Spending:
         epochs: of a whole training.
         confirmed: gives the trainings of finalists so far: a search that is prolonged has paid for
             those of before. Default: there are none.
+        missing: says, if there are some, how many more the present finalists would need.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Spending:
         n_blocks: int,
         epochs: int,
         confirmed: Callable[[], Sequence[FitnessResult]] = lambda: (),
+        missing: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self._search = search
         self._scheme = scheme
         self._n_blocks = n_blocks
         self._epochs = epochs
         self._confirmed = confirmed
+        self._missing = missing
 
     def is_over(self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial] = ()) -> bool:
         """Whether no further individual should be trained.
@@ -82,7 +86,9 @@ class Spending:
         if budget.trainings is not None:
             each = spent / _n_trained(trials) if spent else cost_of_individual(self._search)
             paid = spent + sum(fitness.trainings for fitness in confirmed)
-            return (paid + each * len(running)) / search_share(budget.trainings, self._search)
+            reserved = self._reserved(budget.trainings, confirmed)
+            left = max(budget.trainings - reserved, budget.trainings / 2)
+            return (paid + each * len(running)) / left
         limit = self._seconds(trials)
         if limit is None:
             return 0.0
@@ -91,9 +97,14 @@ class Spending:
         own = sum(own_seconds(trial) for trial in trials)
         per_training = own / spent if spent else 0.0
         # However small the budget, half of it is for trying.
-        reserved = reserved_trainings(None, self._search) * per_training
+        reserved = self._reserved(None, confirmed) * per_training
         left = max(limit - reserved, limit / 2)
         return seconds / left
+
+    def _reserved(self, trainings: float | None, confirmed: Sequence[FitnessResult]) -> float:
+        """For the confirmation of finalists; of a search that is prolonged, what is missing."""
+        reserved = reserved_trainings(trainings, self._search)
+        return min(reserved, self._missing()) if confirmed else reserved
 
     def has_left(
         self, trials: Sequence[FrozenTrial], confirmations: Sequence[FitnessResult]

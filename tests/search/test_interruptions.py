@@ -54,10 +54,12 @@ def test_who_is_interrupted_at_every_individual_tries_the_same_ones(tmp_path, sa
 
 def test_a_search_that_is_prolonged_pays_for_the_finalists_of_before(tmp_path):
     config = replace(SEARCH, seeds=(1, 2, 3), n_finalists=3, metric="loss")
+    spent = 0.0
     for budget in (12, 18, 24, 30):
         result = search(tmp_path, replace(config, budget=budget))
-        # One individual more than fits, at most.
-        assert result.trainings <= budget + 1
+        # The last individual may turn out to be a finalist, which needs two seeds more.
+        assert spent < result.trainings <= budget + 2
+        spent = result.trainings
 
 
 def test_whoever_only_finalists_keep_from_the_front_has_its_weights_kept():
