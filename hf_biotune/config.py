@@ -313,7 +313,7 @@ def _checked_multipliers(multipliers: Any) -> dict[str, float]:
 
 def _checked_multiplier(block: str, multiplier: Any) -> float:
     where = f"lr_multipliers[{shown(block)}]"
-    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)):
+    if not _is_number(multiplier):
         raise ConfigError(f"{where} must be a number, got {shown(multiplier)}")
     number = as_float(multiplier)
     if not (math.isfinite(number) and number > 0):
@@ -324,9 +324,12 @@ def _checked_multiplier(block: str, multiplier: Any) -> float:
     return number
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _checked_rate(value: Any) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < as_float(value) < math.inf:
+    if not (_is_number(value) and 0 < as_float(value) < math.inf):
         raise ConfigError(
             f"base_learning_rate must be finite and greater than 0, got {shown(value)}; leave it "
             f"out if it is not known"
@@ -335,8 +338,7 @@ def _checked_rate(value: Any) -> float:
 
 
 def _checked_decay(value: Any) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= as_float(value) < math.inf:
+    if not (_is_number(value) and 0 <= as_float(value) < math.inf):
         raise ConfigError(
             f"weight_decay must be a finite number of at least 0, got {shown(value)}; leave it out "
             f"for that of the training arguments"

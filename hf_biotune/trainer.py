@@ -77,7 +77,6 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
         # Only a training that is resumed begins with a later step than the first.
         is_resumed, self._is_resumed = self._is_resumed, False
         batch = int(args.train_batch_size)
-        per_step = int(args.gradient_accumulation_steps) * batch
         statistics.is_told = True
         if args.eval_strategy == IntervalStrategy.STEPS:
             # An evaluation early in an epoch would find statistics of a few batches. So the
@@ -96,10 +95,8 @@ class BioTuneCallback(TrainerCallback):  # type: ignore[misc]
         if begins:
             statistics.restart()
         if is_resumed and (done or not begins):
-            seen = done * per_step
-            if not begins:
-                seen += _samples(kwargs, batch)
-            statistics.resume(seen, batch)
+            since = done if begins else done + steps
+            statistics.resume(_samples_until(since, args, kwargs), batch)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -152,7 +149,7 @@ def _samples(kwargs: Mapping[str, Any], batch: int) -> int:
 
 
 def _samples_until(step: int, args: TrainingArguments, kwargs: Mapping[str, Any]) -> int:
-    """Samples that this process has seen since the training began."""
+    """Samples that this process sees in so many steps from the beginning of an epoch."""
     batch = int(args.train_batch_size)
     steps = _steps(args, kwargs)
     epochs, rest = divmod(step, steps) if steps else (0, step)

@@ -138,11 +138,18 @@ def n_sure_seeds(search: SearchConfig) -> int:
 
 
 def search_share(trainings: float, search: SearchConfig) -> float:
-    """The part of a budget that individuals may spend, in the same unit.
+    """The part of a budget of trainings that individuals may spend."""
+    return without_reserve(trainings, reserved_trainings(trainings, search))
 
-    However small the budget, half of it is for trying.
+
+def without_reserve(budget: float, reserved: float) -> float:
+    """What individuals may spend: however small the budget, half of it is for trying.
+
+    Args:
+        budget: in any unit.
+        reserved: of it, for the confirmation of finalists, in the same unit.
     """
-    return max(trainings - reserved_trainings(trainings, search), trainings / 2)
+    return max(budget - reserved, budget / 2)
 
 
 def plan_budget(

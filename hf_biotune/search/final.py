@@ -196,18 +196,17 @@ class FineTuner:
             # Of a checkpoint for several classes a sample, say: the search has one for each.
             setattr(base.config, "problem_type", "single_label_classification")  # noqa: B010
         model = get_biotune_model(base, config, keep_base_weights=False)
-        args = self._args
-        if not takes_names(base):
-            # Trainer asks the model's own configuration how to smooth.
-            model.label_smoothing = args.label_smoothing_factor
-            args = copy.copy(args)
-            args.label_smoothing_factor = 0.0
         output_dir = self._args.output_dir
         parent = output_dir if output_dir and Path(output_dir).is_dir() else None
         with tempfile.TemporaryDirectory(prefix="checkpoints-", dir=parent) as directory:
+            args = _arguments(self._args, directory, self._metric, seed, choosing, parts)
+            if not takes_names(base):
+                # Trainer would ask the model's own configuration how to smooth.
+                model.label_smoothing = args.label_smoothing_factor
+                args.label_smoothing_factor = 0.0
             trainer = Trainer(
                 model,
-                _arguments(args, directory, self._metric, seed, choosing, parts),
+                args,
                 data_collator=default_data_collator,
                 train_dataset=samples.for_trainer(seed),
                 eval_dataset=self._data.validation,

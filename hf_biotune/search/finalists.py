@@ -132,7 +132,7 @@ class Confirmation:
     def runs_of(self, trial: FrozenTrial) -> dict[int, SeedRun]:
         """What is known of a finalist on all data, by seed."""
         if trial.number not in self._runs:
-            known = fitness_of(trial).runs if self._search.n_folds == 1 else ()
+            known = _known_runs(trial, self._search)
             self._runs[trial.number] = {run.seed: run for run in known}
             for run in known:
                 self._listener.on_finalist(trial.number, run.seed, run.score)
@@ -281,10 +281,14 @@ def missing_confirmations(
         return 0
     missing = 0
     for trial in finalist_trials(study, metric, search.n_finalists, n_starts):
-        runs = fitness_of(trial).runs if search.n_folds == 1 else ()
-        known = {run.seed for run in runs}
+        known = {run.seed for run in _known_runs(trial, search)}
         missing += sum(
             seed not in known and Confirmation.key_of(trial, seed) not in study.user_attrs
             for seed in search.seeds[: n_sure_seeds(search)]
         )
     return missing
+
+
+def _known_runs(trial: FrozenTrial, search: SearchConfig) -> tuple[SeedRun, ...]:
+    """What the search itself tells of an individual on all data: nothing, if it was on a fold."""
+    return fitness_of(trial).runs if search.n_folds == 1 else ()

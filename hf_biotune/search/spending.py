@@ -9,7 +9,7 @@ from datetime import datetime
 from optuna.trial import FrozenTrial
 
 from ..evolution import Scheme
-from .budget_plan import cost_of_individual, reserved_trainings
+from .budget_plan import cost_of_individual, reserved_trainings, without_reserve
 from .fitness_result import FitnessResult
 from .history import (
     MULTIPLIERS_KEY,
@@ -87,8 +87,7 @@ class Spending:
             each = spent / _n_trained(trials) if spent else cost_of_individual(self._search)
             paid = spent + sum(fitness.trainings for fitness in confirmed)
             reserved = self._reserved(budget.trainings, confirmed)
-            left = max(budget.trainings - reserved, budget.trainings / 2)
-            return (paid + each * len(running)) / left
+            return (paid + each * len(running)) / without_reserve(budget.trainings, reserved)
         limit = self._seconds(trials)
         if limit is None:
             return 0.0
@@ -96,10 +95,8 @@ class Spending:
         # One process confirms, however many have searched.
         own = sum(own_seconds(trial) for trial in trials)
         per_training = own / spent if spent else 0.0
-        # However small the budget, half of it is for trying.
         reserved = self._reserved(None, confirmed) * per_training
-        left = max(limit - reserved, limit / 2)
-        return seconds / left
+        return seconds / without_reserve(limit, reserved)
 
     def _reserved(self, trainings: float | None, confirmed: Sequence[FitnessResult]) -> float:
         """For the confirmation of finalists; of a search that is prolonged, what is missing."""
