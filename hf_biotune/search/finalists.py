@@ -6,6 +6,7 @@ the few best are trained again with the seeds that they have not seen, and the b
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -249,12 +250,20 @@ def _judged(finalists: Sequence[Finalist], confirmation: Confirmation) -> list[F
 
 
 def best_of(finalists: Sequence[Finalist], metric: Metric) -> Finalist:
-    """The best mean score of those still in contention; of equals, fewer trained parameters."""
+    """The best mean score of those still in contention; of equals, fewer trained parameters.
+
+    Only seeds that all of them were trained with count. A budget may end when some have had one
+    more, and what that seed does to everyone would decide. Each has had the first seed.
+    """
+    rivals = [finalist for finalist in finalists if finalist.in_contention]
+    shared = set.intersection(*(set(rival.scores) for rival in rivals))
     sign = -1 if metric.greater_is_better else 1
-    return min(
-        (finalist for finalist in finalists if finalist.in_contention),
-        key=lambda f: (sign * f.fitness.score, f.fitness.trained_parameters, f.trial),
-    )
+
+    def place(rival: Finalist) -> tuple[float, int, int]:
+        score = statistics.fmean(rival.scores[seed] for seed in rival.scores if seed in shared)
+        return sign * score, rival.fitness.trained_parameters, rival.trial
+
+    return min(rivals, key=place)
 
 
 def confirmations(study: optuna.Study) -> list[FitnessResult]:
