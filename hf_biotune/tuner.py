@@ -19,6 +19,7 @@ from .compatibility import check_base_model, check_block_names, check_stored_nam
 from .config import BioTuneConfig
 from .exceptions import ConfigError
 from .markers import MARKERS, BlockMarker, markers_of
+from .module_blocks import blocks_below, blocks_of_module, fixed_parameters
 from .norm_statistics import BATCH_NORM, EpochStatistics
 
 
@@ -98,15 +99,7 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         self.partitions[adapter_name] = found
         self.peft_config[adapter_name] = config
         self._blocks_below[adapter_name] = blocks_below(self.model, found)
-        # What the architecture, or whoever froze a part of a block, means to stay: sinusoids are
-        # often parameters. A block that is frozen as a whole was rather frozen by a habit.
-        self._fixed[adapter_name] = {
-            name
-            for block in found
-            if any(self._learnable[name] for name in block.parameters)
-            for name in block.parameters
-            if not self._learnable[name]
-        }
+        self._fixed[adapter_name] = fixed_parameters(found, self._learnable)
         # A pull towards the start needs it too, also after a checkpoint has been loaded.
         if self.weights.keeps_base or config.l2sp is not None:
             self.weights.keep_base(self._tensors(adapter_name))
@@ -425,39 +418,6 @@ class BlockTuner(BaseTuner):  # type: ignore[misc]
         state_dict: dict[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         return state_dict
-
-
-def blocks_of_module(found: Partition, name: str, module: nn.Module) -> set[str]:
-    """The block that a module lies in; those of its parameters if it is divided between several.
-
-    Args:
-        found: the partition.
-        name: of the module.
-        module: itself; a container of several blocks lies in none, unless it is a layer of its own:
-            a BatchNorm whose bias is trained and whose weight is frozen.
-    """
-    block = found.block_of_module(name)
-    if block is not None:
-        return {block}
-    if not isinstance(module, BATCH_NORM):
-        return set()
-    return {found.block_of_parameter(f"{name}.{own}") for own, _ in module.named_parameters()}
-
-
-def blocks_below(model: nn.Module, found: Partition) -> dict[str, set[str]]:
-    """By name of a module, the blocks of all parameters in it.
-
-    Args:
-        model: which one.
-        found: its partition.
-    """
-    below: dict[str, set[str]] = {}
-    for name, _ in model.named_parameters():
-        block, owner = found.block_of_parameter(name), name
-        while owner:
-            owner = owner.rpartition(".")[0]
-            below.setdefault(owner, set()).add(block)
-    return below
 
 
 def tuner_of(model: nn.Module) -> BlockTuner:

@@ -16,6 +16,7 @@ from transformers.training_args import OptimizerNames
 
 from ..blocks import BlockSpec, Partition, partition
 from ..config import BioTuneConfig
+from ..module_blocks import blocks_of_module
 from ..norm_statistics import has_statistics
 from ..search import (
     DataSplits,
@@ -31,7 +32,6 @@ from ..search.engine import prefix_cache
 from ..search.execution import Execution, precision_of
 from ..search.team import check_is_no_team
 from ..search.weights import BaseModelPool
-from ..tuner import blocks_of_module
 from .setting import Tried
 
 

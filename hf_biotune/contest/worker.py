@@ -188,7 +188,7 @@ class Worker:
         searches = self._ledger.directory / "searches" / f"split-{split}"
         searches.mkdir(parents=True, exist_ok=True)
         data = self._arena.split(split)
-        self._check_same(split, "data set", data.fingerprint)
+        self._check_same(split, "data", "data set", data.fingerprint)
         model_init = self._arena.model_init(data)
         args = arena.arguments(searches)
         # The fastest on any device; the same for all methods, so that none has an advantage.
@@ -208,12 +208,12 @@ class Worker:
             execution=replace(Execution.of(args), memory_layout=layout),
             directory=searches,
         )
-        self._check_same(split, "model", fingerprint_of_model(problem.pool.restore(0)))
+        self._check_same(split, "model", "model", fingerprint_of_model(problem.pool.restore(0)))
         return problem
 
-    def _check_same(self, split: int, what: str, fingerprint: str) -> None:
-        """Raise unless all units of a split are of the same data, or the same weights."""
-        path = self._ledger.directory / "units" / f"split-{split}" / what.split()[0]
+    def _check_same(self, split: int, name: str, what: str, fingerprint: str) -> None:
+        """Raise unless all units of a split are of what the file of that name says."""
+        path = self._ledger.directory / "units" / f"split-{split}" / name
         if not path.exists():
             write_whole(path, fingerprint)
         if (stored := path.read_text(encoding="utf-8").strip()) != fingerprint:

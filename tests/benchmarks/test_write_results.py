@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from search_cost_report import search_cost_section
+from scipy import stats
+from search_cost_report import duel, search_cost_section
 from step_section import statistics_section
 from write_results import PAGE, PLOT, RESULTS, written
 
@@ -35,6 +38,36 @@ def cells(text: str) -> list[list[str]]:
 
 def test_the_page_is_that_of_the_committed_files(tmp_path: Path) -> None:
     assert written(RESULTS, tmp_path / PLOT.name) in PAGE.read_text("utf-8")
+
+
+def test_the_readme_says_what_the_files_say() -> None:
+    runs = json.loads((RESULTS / "search_cost.json").read_text("utf-8"))["runs"]
+    variants = {name: {} for name in ("digits-100", "mnist-100", "elpv-256")}
+    for each in runs:
+        variants[each["setting"]].setdefault(each["variant"], {})[each["split"]] = each
+    duels = {setting: duel(found) for setting, found in variants.items()}
+    digits, mnist, elpv = duels.values()
+    assert not digits.is_bound
+    assert mnist.is_bound
+    assert elpv.is_bound
+
+    def mean(variant: str, field: str) -> float:
+        return np.mean([np.mean(r[field]) for r in variants["digits-100"][variant].values()])
+
+    gains = [gain for found in duels.values() for gain in found.gains]
+    half = stats.sem(gains) * stats.t.ppf(0.975, len(gains) - 1)
+    readme = " ".join((PAGE.parents[1] / "README.md").read_text("utf-8").split())
+    for said in (
+        f"the published search ({mean('paper', 'trainings'):.0f} full trainings) costs "
+        f"{np.mean(digits.ratios):.0f} times the default ({mean('default', 'trainings'):.0f})",
+        f"costs at least {np.mean(mnist.ratios):.0f} and {np.mean(elpv.ratios):.0f} times as much",
+        f"without it about {np.mean(mnist.ratios) * mnist.given:.0f} and "
+        f"{np.mean(elpv.ratios) * elpv.given:.0f} times",
+        f"over these nine splits, the default's scores {np.mean(gains):.3f} ± {half:.3f} more",
+        f"score {mean('default', 'ensemble_score'):.3f} on the digits, where its winner scores "
+        f"{mean('default', 'test_scores'):.3f}",
+    ):
+        assert said in readme
 
 
 def test_costs_are_compared_split_by_split() -> None:

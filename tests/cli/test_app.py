@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from inspect import signature
 
 import pandas as pd
 import pytest
@@ -13,6 +14,8 @@ from transformers import (
 )
 
 from hf_biotune import BioTuneEnsemble, BioTuneModel, __version__
+from hf_biotune.cli import app
+from hf_biotune.search.storages import STUDY_NAME
 
 TINY = [
     *("--epochs", "2"),
@@ -35,6 +38,12 @@ def test_version_and_help(run):
     assert len(output.splitlines()) <= 30
     for command in ("blocks", "search", "train", "tune", "push"):
         assert command in output
+
+
+@pytest.mark.parametrize("command", [app.search, app.tune])
+def test_a_study_has_the_name_that_the_library_gives_it(command):
+    # Not imported there: it would slow down every command's start.
+    assert signature(command).parameters["study_name"].default == STUDY_NAME
 
 
 def test_blocks_prints_every_block_with_its_parameters(run):
