@@ -5,6 +5,7 @@ Source: BioTune, arXiv 2508.15367, section 3 (evolutionary search).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +21,9 @@ from .scheme import Role
 EXHAUSTED_POOL = 2
 
 # Each purpose has its own stream of random numbers, named by the first number of its seed.
-_SLOT_STREAM, _PAIR_STREAM = 1, 2
+_SLOT_STREAM, _PAIR_STREAM, _OPEN_STREAM = 1, 2, 4
+# Drawn for the genes that a user left open, until the genotype trains a block.
+N_STRANGERS = 100
 
 
 class Candidate(NamedTuple):
@@ -95,6 +98,13 @@ class Nursery:
             return breeding.spread_individual(self.n_genes, self.seed, slot, self.n_extra)
         generator = self._generator(_SLOT_STREAM, 0, slot)
         return np.asarray(self._strangers(generator, 1)[0])
+
+    def strangers(self, slot: int) -> Iterator[FloatArray]:
+        """Random individuals for a slot of generation 0, so many that one should be found fit."""
+        generator = self._generator(_OPEN_STREAM, 0, slot)
+        if self.spread:
+            yield breeding.spread_individual(self.n_genes, self.seed, slot, self.n_extra)
+        yield from self._strangers(generator, N_STRANGERS)
 
     def _offspring(self, generation: Generation, slot: int, size: int) -> list[Candidate]:
         generator = self._generator(_SLOT_STREAM, generation.index, slot)

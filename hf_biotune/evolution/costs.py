@@ -61,7 +61,8 @@ class Costs:
         """These costs for a study; of a study that they say nothing about, all are unknown.
 
         Raises:
-            ConfigError: their number isn't that of the study's objectives but one.
+            ConfigError: their number isn't that of the study's objectives but one, or the study
+                maximises one that is known.
         """
         n_others = len(directions) - 1
         if not self.per_block:
@@ -71,6 +72,12 @@ class Costs:
                 f"costs must be given for each objective after the first, {n_others} in this "
                 f"study, got {len(self.per_block)}; give none to have all of them learned"
             )
+        for index, (cost, direction) in enumerate(zip(self.per_block, directions[1:], strict=True)):
+            if cost is not None and direction == StudyDirection.MAXIMIZE:
+                raise ConfigError(
+                    f"costs are minimised, but the study maximises objective {index + 1}; give "
+                    f"None for it to have it learned, or create the study with 'minimize' there"
+                )
         return self
 
     def __len__(self) -> int:

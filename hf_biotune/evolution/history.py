@@ -15,7 +15,7 @@ from .curve import curve_of, last_step_of
 from .dominance import crowded_order
 from .operators import FloatArray, IntArray
 from .plan import Plan, genotype_of, parameter_names
-from .population import FULL_FIDELITY, Individual, minimised_fitness
+from .population import FULL_FIDELITY, Individual, minimised_fitness, shift_of
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class History:
         """At most `limit` trials that tell most of what all of them tell.
 
         Half of them are the newest, which tell about where the search is now. A quarter are the
-        best of the others. The last quarter is spread evenly over the ranks of what is left:
-        without bad genotypes a model takes their regions for unknown ones, and goes there again.
-        Fitness is compared within folds.
+        best of the others; with several objectives, those on the front. The last quarter is spread
+        evenly over the ranks of what is left: without bad genotypes a model takes their regions for
+        unknown ones, and goes there again. Fitness is compared within folds.
 
         Args:
             limit: at least 1.
@@ -106,7 +106,11 @@ class History:
         if len(self.trials) <= limit:
             return self
         n_older = len(self.trials) - limit // 2
-        older = np.argsort(_centred(self.expected_fitness, self.folds)[:n_older], kind="stable")
+        standing = _centred(self.expected_fitness, self.folds)[:n_older]
+        if self.costs is None:
+            older = np.argsort(standing, kind="stable")
+        else:
+            older = crowded_order(np.column_stack([standing, _told(self.costs[:n_older])]))
         n_best = limit // 4
         spread = np.linspace(n_best, n_older - 1, limit - limit // 2 - n_best).round()
         kept = [
@@ -155,8 +159,7 @@ class History:
         if self.costs is None or not self.trials:
             return self
         places = np.empty(len(self.trials))
-        # What a pruned trial didn't tell is no worse than what others did.
-        costs = np.where(np.isnan(self.costs), 0.0, self.costs)
+        costs = _told(self.costs)
         _, peers = np.unique(
             np.column_stack([self.folds, self.fidelities]), axis=0, return_inverse=True
         )
@@ -200,10 +203,12 @@ def read(
     )
     scores = np.array([_last_score(trial) for trial in finished])
     expected = expected_scores(finished, scores)
-    # Both at once, so that a shift of the scores is the same for both.
-    fitness = minimised_fitness(np.concatenate([scores, expected]), maximize=maximize)
-    n = len(finished)
-    history = History(tuple(finished), fitness[:n], fitness[n:], plans, block_names, extra_genes)
+    fitness = minimised_fitness(scores, maximize=maximize)
+    # What is only expected neither shifts what was measured nor is better than any score can be.
+    promised = minimised_fitness(expected, maximize=maximize, shift=shift_of(scores, maximize))
+    history = History(
+        tuple(finished), fitness, np.maximum(promised, 0.0), plans, block_names, extra_genes
+    )
     if len(directions) == 1:
         return history
     return replace(history, costs=costs.observed(finished, history.genes, directions))
@@ -250,6 +255,11 @@ def _centred(fitness: FloatArray, folds: FloatArray) -> FloatArray:
     """Fitness minus the mean of its fold: the scores of an easy fold are no better."""
     _, fold = np.unique(folds, return_inverse=True)
     return fitness - (np.bincount(fold, weights=fitness) / np.bincount(fold))[fold]
+
+
+def _told(costs: FloatArray) -> FloatArray:
+    """What a pruned trial didn't tell is no worse than what others did."""
+    return np.where(np.isnan(costs), 0.0, costs)
 
 
 def _last_score(trial: FrozenTrial) -> float:

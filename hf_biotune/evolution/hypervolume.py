@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from .dominance import on_front
+from .dominance import crowded_order, on_front
 from .operators import FloatArray
 
 # How far beyond the worst of the front the reference point lies, in units of the front's range.
 REFERENCE_SHARE = 0.1
+# Cells of the grid that points span: so many are gone through for each candidate.
+LARGEST_GRID = 200_000
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,19 @@ class Stairs:
         """The front of what was trained.
 
         The reference point lies a tenth beyond the worst fitness of the front, and a tenth beyond
-        the largest cost of all, so that the dearest candidate may still count.
+        the largest cost of all, so that the dearest candidate may still count. The steps are those
+        in every cost, so that of a large front by many costs only the loneliest points count.
 
         Args:
             fitness: of all points, minimised, shape (M,).
             costs: of all points, shape (M, K).
             candidate_costs: shape (N, K).
         """
-        front = on_front(np.column_stack([fitness, costs]))
+        losses = np.column_stack([fitness, costs])
+        front = np.flatnonzero(on_front(losses))
+        most = int(LARGEST_GRID ** (1 / costs.shape[1]))
+        if len(front) > most:
+            front = front[np.sort(crowded_order(losses[front])[:most])]
         worst, best = fitness[front].max(), fitness[front].min()
         spread = worst - best if worst > best else max(float(np.ptp(fitness)), 1e-12)
         every = np.concatenate([costs, candidate_costs])
@@ -77,12 +84,15 @@ class Stairs:
             Not negative, shape (N,).
         """
         edges = [np.unique(column) for column in self.costs.T]
-        corners = np.meshgrid(*(np.append(-np.inf, edge) for edge in edges), indexing="ij")
-        reached = np.ones((len(self.fitness), corners[0].size), dtype=bool)
-        for corner, column in zip(corners, self.costs.T, strict=True):
-            reached &= column[:, None] <= corner.ravel()[None, :]
-        level = np.where(reached, self.fitness[:, None], self.fitness_limit).min(axis=0)
-        levels, stair = np.unique(level, return_inverse=True)
+        # Before the first edge nothing is to be had.
+        level = np.full([len(edge) + 1 for edge in edges], self.fitness_limit)
+        for fitness, cost in zip(self.fitness, self.costs, strict=True):
+            affordable = tuple(
+                slice(int(np.searchsorted(edge, value)) + 1, None)
+                for edge, value in zip(edges, cost, strict=True)
+            )
+            level[affordable] = np.minimum(level[affordable], fitness)
+        levels, stair = np.unique(level.ravel(), return_inverse=True)
         widths = np.array([self._widths(cost, edges, stair, len(levels)) for cost in costs])
         gain = expected_gap(mean[:, None], deviation[:, None], levels[None, :])
         return np.asarray((gain * widths).sum(axis=1))

@@ -131,10 +131,14 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
         roster = Roster(trials, self.scheme, self.max_attempts)
         generation = roster.generation()
-        slot = roster.claim(generation, trial.number)
+        given = trial.system_attrs.get("fixed_params", {})
+        enqueued = not given.keys().isdisjoint(self._gene_names)
+        # Those that the first trials are to have are not a user's own.
+        reserved = len(self._first) if enqueued and generation == 0 else 0
+        slot = roster.claim(generation, trial.number, first=reserved)
         with one_blas_thread():
             genes = self._sample(study, trial, generation, slot)
-        is_given = generation == 0 and slot < len(self._first)
+        is_given = generation == 0 and slot < len(self._first) and not enqueued
         plan = Plan(
             generation=generation,
             fold=self.scheme.fold(generation),

@@ -55,7 +55,9 @@ class Individual:
         return self.fold == other.fold and self.standing < other.standing
 
 
-def minimised_fitness(scores: ArrayLike, *, maximize: bool) -> FloatArray:
+def minimised_fitness(
+    scores: ArrayLike, *, maximize: bool, shift: float | None = None
+) -> FloatArray:
     """The scores of a study as fitness: minimised and not negative.
 
     | the study | fitness |
@@ -68,9 +70,11 @@ def minimised_fitness(scores: ArrayLike, *, maximize: bool) -> FloatArray:
     Args:
         scores: of all individuals, shape (N,); infinite or NaN for a training that diverged.
         maximize: whether greater scores are better.
+        shift: added to what is minimised. Default: that of these scores, see [`shift_of`].
 
     Returns:
-        Shape (N,), finite. Scores that aren't finite get the worst fitness of those that are.
+        Shape (N,), finite; not negative with the default shift. Scores that aren't finite get the
+        worst fitness of those that are.
 
     Example:
         >>> minimised_fitness([0.75, 0.5, float("nan")], maximize=True)
@@ -85,10 +89,25 @@ def minimised_fitness(scores: ArrayLike, *, maximize: bool) -> FloatArray:
     finite = np.isfinite(losses)
     if not finite.any():
         return np.ones(len(losses))
-    best, worst = losses[finite].min(), losses[finite].max()
-    is_share = maximize and best >= -1.0 and worst <= 0.0
-    offset = 1.0 if is_share else -best if maximize else max(0.0, -best)
-    return np.where(finite, losses, worst) + offset
+    offset = shift_of(scores, maximize) if shift is None else shift
+    return np.where(finite, losses, losses[finite].max()) + offset
+
+
+def shift_of(scores: ArrayLike, maximize: bool) -> float:
+    """What [`minimised_fitness`] adds to scores (or to minus the scores) so that none is negative.
+
+    Args:
+        scores: shape (N,).
+        maximize: whether greater scores are better.
+    """
+    losses = np.asarray(scores, dtype=float) * (-1.0 if maximize else 1.0)
+    losses = losses[np.isfinite(losses)]
+    if not len(losses):
+        return 0.0
+    best, worst = float(losses.min()), float(losses.max())
+    if maximize:
+        return 1.0 if best >= -1.0 and worst <= 0.0 else -best
+    return max(0.0, -best)
 
 
 def rank(individuals: Iterable[Individual]) -> list[Individual]:

@@ -85,7 +85,7 @@ class Roster:
             or self._finished[generation] + given_up[generation] < self.scheme.n_slots(generation)
         )
 
-    def claim(self, generation: int, number: int, *, enqueued: bool = False) -> int:
+    def claim(self, generation: int, number: int, *, enqueued: bool = False, first: int = 0) -> int:
         """The slot of a new trial: the first free one, past the last if all are taken.
 
         No storage of Optuna can claim atomically. Within a generation, no two running trials get
@@ -97,14 +97,14 @@ class Roster:
             generation: which the trial belongs to.
             number: of the trial. Trials that were made before it and are being planned right now
                 have the first choice, so that workers that start at once get different slots.
-            enqueued: whether the user gave the genes; such a trial takes no elite's slot, nor one
-                whose trial failed and is to be repeated.
+            enqueued: whether the user gave the genes; such a trial takes no slot whose trial
+                failed and is to be repeated.
+            first: the first slot that it may take; those before are meant for others.
         """
         rivals = sum(
             trial.number < number and trial.number not in self.plans and _is_young(trial)
             for trial in self._running
         )
-        first = self.scheme.first_offspring if enqueued and generation > 0 else 0
         free = (
             slot
             for slot in itertools.count(first)

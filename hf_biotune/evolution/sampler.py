@@ -28,6 +28,9 @@ from .scheme import Role, Scheme
 from .screening import Screening, Tradeoff, denoised
 from .surrogate import Surrogate
 
+# Before the number of a generation, in the study's attributes.
+PARENTS_PREFIX = "biotune:parents:"
+
 
 class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not followed by mypy
     """Searches the genotype of a model by evolution, one training per trial.
@@ -56,6 +59,9 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
     Pruned trials rank below all that finished. Failed ones (an error, NaN) are repeated at most
     `max_attempts` times: an objective should return a bad score for a training that diverged.
 
+    Genes that `optuna.samplers.PartialFixedSampler` holds fixed take the place of planned ones: a
+    threshold that is held may then leave no block to be trained, which [`Genotype.repaired`] mends.
+
     Args:
         block_names: of the partition, in order; at least one, each different.
         extra_genes: settings of the training that evolve too, each as a parameter `gene:<name>`;
@@ -71,8 +77,9 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
             training costs: the more first blocks are frozen, the less. For studies of one
             objective. Default: `False`, which is best if the number of trials is what counts.
         max_attempts: trials that may fail before their slot is given up; at least 1.
-        first: genotypes of generation 0's first individuals, at most `population_size`. Unlike
-            enqueued trials they keep their places when a search is interrupted and goes on.
+        first: genotypes of generation 0's first individuals, at most `population_size`. Enqueued
+            trials come behind them. Unlike those they keep their places when a search is
+            interrupted and goes on.
         costs: for a study of several objectives, of each after the first, what every trained block
             adds to it, by name, or `None` if only a training tells. Such a cost is minimised and
             not learned. Default: all are learned.
@@ -221,12 +228,31 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         It is chosen once and kept in the study: a trial of a former generation that finishes late
         must not change who the elites are while they are being exploited.
         """
-        super().get_parent_population(study, generation)  # keeps them in the study
-        # Optuna returns them in the order of their creation; the one in which they are kept counts.
-        key = self._get_parent_cache_key_prefix() + str(generation)
-        kept = study._storage.get_study_system_attrs(study._study_id).get(key, [])
-        trials = {trial._trial_id: trial for trial in _all_trials(study)}
-        return [trials[trial_id] for trial_id in kept]
+        kept = self._kept_parents(study)
+        # One after the other: a generation's parents come of those before, and in a study that was
+        # put together from the trials of another, nobody's are kept.
+        for earlier in range(1, generation + 1):
+            if earlier not in kept:
+                numbers = [parent.number for parent in self.select_parent(study, earlier)]
+                study._storage.set_study_system_attr(
+                    study._study_id, f"{PARENTS_PREFIX}{earlier}", numbers
+                )
+                # Another worker may have chosen meanwhile; whose choice is there counts for all.
+                kept = self._kept_parents(study)
+        trials = _all_trials(study)
+        return [trials[number] for number in kept.get(generation, [])]
+
+    @staticmethod
+    def _kept_parents(study: Study) -> dict[int, list[int]]:
+        """The numbers of the parents of each generation, as far as they have been chosen.
+
+        Optuna's own key holds identifiers of a storage, which a copy of the study has not got.
+        """
+        return {
+            int(key.removeprefix(PARENTS_PREFIX)): numbers
+            for key, numbers in study._storage.get_study_system_attrs(study._study_id).items()
+            if key.startswith(PARENTS_PREFIX)
+        }
 
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The survivors of the generation before; see [`get_parent_population`]."""
@@ -251,7 +277,10 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
         given = trial.system_attrs.get("fixed_params", {})
         enqueued = not given.keys().isdisjoint(self._gene_names)
         index = roster.generation()
-        slot = roster.claim(index, trial.number, enqueued=enqueued)
+        reserved = self.scheme.first_offspring if index > 0 else len(self._nursery.first)
+        slot = roster.claim(
+            index, trial.number, enqueued=enqueued, first=reserved if enqueued else 0
+        )
         if enqueued:
             return self._new_plan(index, slot, "initial", self._completed(given, slot))
         if failed := roster.failed(index, slot):
@@ -269,10 +298,16 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
 
     def _completed(self, given: Mapping[str, float], slot: int) -> list[float]:
         """The genes that the user gave, and random ones for those that they left open."""
-        drawn = self._nursery.initial(slot).tolist()
-        genes = [given.get(name, gene) for name, gene in zip(self._gene_names, drawn, strict=True)]
-        # Raises if one is out of range.
-        return list(Genotype.from_array(genes, self.extra_genes).to_array().tolist())
+        for drawn in self._nursery.strangers(slot):
+            genes = [
+                float(given.get(name, gene))
+                for name, gene in zip(self._gene_names, drawn.tolist(), strict=True)
+            ]
+            # Raises if one is out of range.
+            genotype = Genotype.from_array(genes, self.extra_genes)
+            if genotype.is_valid:
+                break
+        return list(genotype.to_array().tolist())
 
     def _new_plan(
         self,

@@ -102,7 +102,7 @@ class Failures:
 
 def has_failed(trial: FrozenTrial) -> bool:
     """Whether every training of a finished trial failed or diverged."""
-    return all(run.stopped in (FAILED, "diverged") for run in fitness_of(trial).runs)
+    return fitness_of(trial).has_failed
 
 
 def failure_of(fitness: FitnessResult) -> str:

@@ -17,7 +17,7 @@ from .budget_plan import SURE_SEEDS, n_sure_seeds
 from .contenders import contenders, finalist_trials
 from .failures import Failures
 from .fitness import FitnessEvaluator, RunKeeper
-from .fitness_result import DIVERGED, FAILED, FitnessResult, SeedRun
+from .fitness_result import NO_SCORE, FitnessResult, SeedRun
 from .history import finished_trials, fitness_of, was_trained
 from .listener import SearchListener
 from .metrics import Metric
@@ -27,7 +27,6 @@ from .search_config import SearchConfig
 
 # Before the number of the trial and the seed, in the study's attributes.
 FINALIST_PREFIX = "finalist:"
-NO_SCORE = (DIVERGED, FAILED)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 # Why a training ended with the metric's worst score.
 DIVERGED, FAILED = "diverged", "failed"
+# Whose score is the worst there is, and says nothing.
+NO_SCORE = (DIVERGED, FAILED)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ class FitnessResult:
     def epochs(self) -> int:
         """Epochs of all runs."""
         return sum(run.epochs for run in self.runs)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether every run failed or diverged."""
+        return all(run.stopped in NO_SCORE for run in self.runs)
 
     @property
     def was_halved(self) -> bool:

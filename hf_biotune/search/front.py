@@ -48,7 +48,7 @@ class Compromise:
 def individuals_of(
     study: optuna.Study, objectives: Objectives, confirmed: Mapping[int, FitnessResult]
 ) -> pd.DataFrame:
-    """The individuals that were trained to their end, with their scores and costs.
+    """The individuals that were trained to their end and have a score, with it and their costs.
 
     Of those with the same blocks and rates only the best; with folds, those of one fold.
 
@@ -62,7 +62,10 @@ def individuals_of(
         `trained_share` (of all parameters), `blocks` (names of those that are trained).
     """
     trials = contenders(study, objectives.metric, len(study.get_trials(deepcopy=False)))
+    scored = [trial for trial in trials if not fitness_of(trial).has_failed]
     total = sum(objectives.parameters.values())
+    # If all have failed, that is what there is to see.
+    trials = scored or trials
     return pd.DataFrame([_row(trial, objectives, confirmed, total) for trial in trials])
 
 

@@ -168,7 +168,9 @@ class TrialLoop:
         trial.set_user_attr(FITNESS_KEY, fitness.to_dict())
         if reason := failure_of(fitness):
             trial.set_user_attr(FAILURE_KEY, reason)
-        return fitness, self.objectives.values_of(fitness, list(config.lr_multipliers))
+        others = [] if not reason else map(fitness_of, finished_trials(self.study))
+        slowest = max((run.seconds for other in others for run in other.runs), default=0.0)
+        return fitness, self.objectives.values_of(fitness, list(config.lr_multipliers), slowest)
 
     # -- what the listener hears ----------------------------------------------------------------
 

@@ -140,14 +140,20 @@ class Objectives:
             costs.append({b: 0.0 if b in paid else float(n) for b, n in sizes.items()})
         return costs
 
-    def values_of(self, fitness: FitnessResult, trained: Sequence[str]) -> list[float]:
+    def values_of(
+        self, fitness: FitnessResult, trained: Sequence[str], slowest: float = 0.0
+    ) -> list[float]:
         """The score of an individual, and what it costs, as the study keeps them.
 
         Args:
             fitness: of its trainings.
             trained: the names of its blocks.
+            slowest: the seconds of the slowest training so far. One that diverged or failed would
+                be the cheapest of all, for which no other could dominate it; it costs as much.
         """
         costs = self.costs_of(fitness, trained)
+        if fitness.has_failed:
+            costs[SECONDS] = max(costs[SECONDS], slowest)
         return [fitness.score, *(costs[name] for name in self.costs)]
 
     def costs_of(self, fitness: FitnessResult, trained: Sequence[str]) -> dict[str, float]:

@@ -154,6 +154,7 @@ def _with_frozen_statistics(
     found: dict[str, Genotype] = {}
     for name, genotype in starts.items():
         found[name] = genotype
-        if name == FULL:
-            found[f"{FULL}, frozen statistics"] = frozen
+        # With one block, full fine-tuning goes by the name of the linear probe.
+        if name == FULL or len(partition) == 1:
+            found.setdefault(f"{FULL}, frozen statistics", frozen)
     return found

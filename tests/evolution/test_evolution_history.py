@@ -9,7 +9,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from searches import BLOCKS, course, journal, new_study, run
 
-from hf_biotune.evolution import Plan, screening
+from hf_biotune.evolution import Plan, on_front, plan_of, screening, suggest_genotype
+from hf_biotune.evolution.costs import Costs
 from hf_biotune.evolution.history import History, expected_scores, read
 from hf_biotune.evolution.plan import PLAN_KEY, parameter_names, search_space
 
@@ -126,3 +127,39 @@ def test_the_limit_bounds_the_surrogate_and_is_no_part_of_a_short_search(
     run(unlimited, 70)
     assert max(sizes) >= 60
     assert course(limited)[:20] == course(unlimited)[:20]
+
+
+def test_what_a_pruned_trial_promises_shifts_nothing_and_is_no_better_than_can_be() -> None:
+    study = new_study(surrogate=False)
+
+    def objective(trial: optuna.Trial) -> float:
+        suggest_genotype(trial, BLOCKS)
+        trial.report(0.3 if trial.number else 0.9, step=1)
+        if not trial.number:
+            raise optuna.TrialPruned
+        return 0.6 + 0.01 * trial.number
+
+    run(study, 4, objective)
+    plans = {trial.number: plan_of(trial) for trial in study.trials}
+    told = read(study.trials, plans, BLOCKS, directions=study.directions)
+    assert told.fitness == pytest.approx([0.1, 0.39, 0.38, 0.37])
+    # 0.9 and the 0.32 that the others gained.
+    assert told.expected_fitness == pytest.approx([0.0, 0.39, 0.38, 0.37])
+
+
+def test_a_long_history_of_several_objectives_keeps_its_front() -> None:
+    sizes = dict(zip(BLOCKS, (8.0, 4.0, 2.0, 1.0), strict=True))
+    generator = np.random.default_rng(0)
+    trials = [finished_trial(number, 0.0) for number in range(200)]
+    plans = {trial.number: Plan.from_dict(trial.system_attrs[PLAN_KEY]) for trial in trials}
+    costs = Costs.of([sizes], BLOCKS)
+    for trial in trials:
+        # The more is trained, the better: good and dear ones would crowd out all cheap ones.
+        cost = costs.known(np.array([plans[trial.number].genes]))[0, 0]
+        trial.values = [cost / 16 + 0.01 * generator.random(), cost]
+    both = [MAXIMIZE, StudyDirection.MINIMIZE]
+    whole = read(trials, plans, BLOCKS, directions=both, costs=costs)
+    front = on_front(np.column_stack([whole.fitness, whole.costs]))
+    assert 8 <= front.sum() <= 16
+    kept = set(numbers(whole.thinned(64)))
+    assert {n for n, is_best in zip(numbers(whole), front, strict=True) if is_best} <= kept

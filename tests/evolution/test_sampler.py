@@ -1,14 +1,27 @@
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import Trial, TrialState
-from searches import BLOCKS, course, experimental, finished, new_study, plans, run, score_of
+from searches import (
+    BLOCKS,
+    course,
+    experimental,
+    finished,
+    journal,
+    new_study,
+    plans,
+    run,
+    score_of,
+)
 
 from hf_biotune.evolution import (
     BioTuneSampler,
@@ -430,3 +443,62 @@ def test_importances_and_contours_of_optuna_understand_the_study() -> None:
     run(study, 30)
     importances = optuna.importance.get_param_importances(study)
     assert set(importances) == set(study.trials[0].params)
+
+
+@pytest.mark.parametrize("surrogate", [False, True])
+def test_a_copied_study_goes_on_as_the_original(surrogate: bool, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
+    # So that trials have other identifiers in the copy.
+    optuna.create_study(storage=storage, study_name="other").add_trial(
+        optuna.create_trial(value=0.0)
+    )
+    study = new_study(optuna.storages.RDBStorage(storage), surrogate=surrogate)
+    run(study, 14)
+    target = journal(tmp_path / "copy.log")
+    optuna.copy_study(
+        from_study_name="search", from_storage=storage, to_storage=target, to_study_name="search"
+    )
+    copy = new_study(target, surrogate=surrogate)
+    parents = [study.sampler.get_parent_population(study, g) for g in (1, 2)]
+    copied = [copy.sampler.get_parent_population(copy, g) for g in (1, 2)]
+    assert [[t.number for t in p] for p in copied] == [[t.number for t in p] for p in parents]
+    run(study, 6)
+    run(copy, 6)
+    assert course(copy) == course(study)
+
+
+def test_a_study_put_together_from_many_generations_goes_on() -> None:
+    study = new_study(population_size=4, n_elites=1, surrogate=False)
+    run(study, 400)
+    other = new_study(population_size=4, n_elites=1, surrogate=False)
+    other.add_trials(study.trials)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        plan = plan_of(other.ask())
+    finally:
+        sys.setrecursionlimit(limit)
+    assert plan.generation == plan_of(study.ask()).generation > 60
+
+
+def test_enqueued_genotypes_come_behind_the_first_ones() -> None:
+    first = [Genotype((0.9, 0.1, 0.2, 0.3), 0.5), Genotype((0.1, 0.9, 0.2, 0.3), 0.5)]
+    study = new_study(first=first)
+    mine = Genotype((0.1, 0.2, 0.9, 0.3), 0.5)
+    study.enqueue_trial(parameters_of(mine, BLOCKS))
+    run(study, 6)
+    trained = [genotype_of(trial, BLOCKS) for trial in study.trials]
+    assert trained[:3] == [mine, *first]
+    assert [plan.slot for plan in plans(study)][:3] == [2, 0, 1]
+
+
+@pytest.mark.parametrize("threshold", [0.9, 0.99])
+def test_open_genes_are_drawn_until_a_block_is_trained(threshold: float) -> None:
+    study = new_study()
+    for _ in range(6):
+        study.enqueue_trial({"freezing_threshold": threshold})
+    run(study, 6)
+    for trial in study.trials:
+        genotype = genotype_of(trial, BLOCKS)
+        assert genotype.freezing_threshold == threshold
+        assert genotype.is_valid

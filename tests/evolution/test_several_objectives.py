@@ -183,3 +183,22 @@ def test_costs_for_another_number_of_objectives_are_refused(directions):
     )
     with pytest.raises(ConfigError, match=r"for each objective after the first, .* got 1"):
         study.ask()
+
+
+def test_known_costs_are_not_maximised():
+    study = optuna.create_study(
+        directions=["maximize", "maximize"], sampler=BioTuneSampler(BLOCKS, costs=[SIZES])
+    )
+    with pytest.raises(ConfigError, match="costs are minimised, but the study maximises objective"):
+        study.ask()
+
+
+def test_the_grid_of_a_large_front_by_many_costs_stays_small():
+    generator = np.random.default_rng(0)
+    costs = generator.random((400, 3))
+    # All on the front: what is dearer is better.
+    stairs = Stairs.of(3.0 - costs.sum(axis=1), costs, costs[:5])
+    assert len(stairs.fitness) ** 3 <= 200_000
+    assert stairs.fitness.min() == (3.0 - costs.sum(axis=1)).min()
+    found = stairs.expected_improvement(np.full(5, 0.5), np.full(5, 0.1), costs[:5])
+    assert (found > 0).all()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import optuna
 import pandas as pd
@@ -126,10 +127,10 @@ def test_a_share_of_seconds_needs_an_individual_that_trained_every_block():
     assert under({"seconds": 6}, seconds=math.nan) == 2
 
 
-def add(study, score, blocks, fold):
+def add(study, score, blocks, fold, stopped=""):
     number = len(study.trials)
     plan = Plan(fold, fold, "offspring", (), number, (0.5, 0.5))
-    fitness = FitnessResult((SeedRun(1, CURVE, score, 2.0),), 40, 1.0)
+    fitness = FitnessResult((SeedRun(1, CURVE, score, 2.0, stopped),), 40, 1.0)
     study.add_trial(
         optuna.create_trial(
             values=[score, 40.0],
@@ -161,3 +162,18 @@ def test_individuals_are_those_of_one_fold_and_finalists_have_their_confirmed_sc
     assert found.trainable_parameters.tolist() == [40, 100, 60]
     assert found.checkpoint_size.tolist() == [160, 400, 240]
     assert found.blocks.tolist() == [["a"], ["a", "b"], ["b"]]
+
+
+def test_a_training_that_diverged_is_not_among_them_however_cheap():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    add(study, 0.9, "ab", 0)
+    add(study, 0.0, "a", 0, stopped="diverged")
+    assert individuals_of(study, objectives(), {}).trial.tolist() == [0]
+
+
+def test_a_training_that_diverged_costs_as_many_seconds_as_the_slowest():
+    aims = replace(objectives(), costs=("seconds",))
+    failed = FitnessResult((SeedRun(1, CURVE, 0.0, 2.0, "diverged"),), 40, 1.0)
+    assert aims.values_of(failed, ["a"], slowest=30.0) == [0.0, 30.0]
+    scored = FitnessResult((SeedRun(1, CURVE, 0.5, 2.0),), 40, 1.0)
+    assert aims.values_of(scored, ["a"], slowest=30.0) == [0.5, 2.0]

@@ -6,6 +6,7 @@ from small import small_resnet
 from torch import nn
 
 from hf_biotune import partition
+from hf_biotune.extra_genes import STATISTICS_GENE, genes_of
 from hf_biotune.search.starts import gradient_informed, starting_points, starts_of
 
 
@@ -58,3 +59,12 @@ def test_starts_are_measured_once_and_kept_in_the_study():
 def test_gradients_alike_everywhere_are_full_fine_tuning():
     blocks = partition(small_resnet())
     assert "gradient-informed" not in starting_points(blocks, dict.fromkeys(blocks.names, 0.3))
+
+
+def test_a_single_block_is_also_started_with_frozen_statistics():
+    study = optuna.create_study()
+    one = partition(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), {"all": ["0", "1"]})
+    extra = genes_of({STATISTICS_GENE: "epoch"})
+    found = starts_of(study, one, lambda: None, extra)
+    assert list(found) == ["linear probe", "full fine-tuning, frozen statistics"]
+    assert found["linear probe"].extra != found["full fine-tuning, frozen statistics"].extra
