@@ -12,9 +12,13 @@ from transformers import TrainingArguments
 from .exceptions import ConfigError
 from .extra_genes import settings_of
 from .report import ReportData
-from .search import SearchConfig, SearchResult, resolve_metric
+from .search import EncodedSplit, SearchConfig, SearchResult, resolve_metric
 from .search.execution import precision_of
 from .search.models import AUTO_CLASSES, IMAGE_TASK
+
+# Of more, a model card does not list the names.
+MOST_NAMED_CLASSES = 20
+PIXELS, TOKENS = "pixel_values", "input_ids"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def report_data_of(
     facts: dict[str, str],
     search: SearchConfig,
     provenance: Provenance,
-    n_classes: int,
+    samples: EncodedSplit,
 ) -> ReportData:
     """What the report of a search shows.
 
@@ -52,7 +56,7 @@ def report_data_of(
         facts: see [`facts_of`].
         search: its settings.
         provenance: where it came from.
-        n_classes: of the data.
+        samples: of the training, whose classes and sizes whoever loads the model must know.
     """
     metric = resolve_metric(search.metric, search.greater_is_better)
     return ReportData(
@@ -68,7 +72,7 @@ def report_data_of(
         comparison=comparison,
         facts=facts,
         command=provenance.command,
-        python=_loading_snippet(provenance, n_classes),
+        python=loading_snippet(provenance, samples),
         finalists=result.finalists_frame,
         importances=_importances(result),
         lineage=result.lineage(),
@@ -136,13 +140,42 @@ def _extra_facts(result: SearchResult) -> dict[str, str]:
     return {"extra genes": "; ".join(texts[name].format(x) for name, x in settings.items())}
 
 
-def _loading_snippet(provenance: Provenance, n_classes: int) -> str:
+def loading_snippet(provenance: Provenance, samples: EncodedSplit) -> str:
+    """How to load the adapter in `adapter`, and what makes inputs of the size it was trained with.
+
+    Args:
+        provenance: the base model, and its task.
+        samples: of the training.
+    """
     name = provenance.model_id or provenance.model
     auto = AUTO_CLASSES[provenance.task].__name__
-    return (
-        f"from transformers import {auto}\n"
-        "from hf_biotune import BioTuneModel\n\n"
-        f"base = {auto}.from_pretrained(\n"
-        f"    {name!r}, num_labels={n_classes}, ignore_mismatched_sizes=True\n)\n"
-        'model = BioTuneModel.from_pretrained(base, "adapter").merge_and_unload()'
-    )
+    is_image = provenance.task == IMAGE_TASK
+    preparer = "AutoImageProcessor" if is_image else "AutoTokenizer"
+    classes = f"num_labels={samples.n_classes}"
+    lines = [f"from transformers import {', '.join(sorted((auto, preparer)))}"]
+    lines.append("from hf_biotune import BioTuneModel")
+    if is_image:
+        lines.append("from hf_biotune.search.transforms import resize_processor")
+    if samples.n_classes <= MOST_NAMED_CLASSES:
+        lines.append(f"\nclasses = {list(samples.label_names)!r}")
+        classes = "id2label=dict(enumerate(classes))"
+    lines += [
+        f"\nbase = {auto}.from_pretrained(",
+        f"    {name!r}, {classes}, ignore_mismatched_sizes=True",
+        ")",
+        'model = BioTuneModel.from_pretrained(base, "adapter").merge_and_unload()',
+    ]
+    shape = samples.inputs[PIXELS].shape if PIXELS in samples.inputs else ()
+    if is_image and len(shape) == 4 and shape[2] == shape[3]:
+        lines += [
+            f"# Trained with images of {shape[3]} pixels.",
+            f"processor = AutoImageProcessor.from_pretrained({name!r})",
+            f"processor = resize_processor(processor, {shape[3]})",
+        ]
+    elif TOKENS in samples.inputs:
+        width = samples.inputs[TOKENS].shape[1]
+        lines += [
+            f"# Trained with texts of at most {width} tokens.",
+            f"tokenizer = AutoTokenizer.from_pretrained({name!r}, model_max_length={width})",
+        ]
+    return "\n".join(lines)

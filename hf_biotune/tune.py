@@ -31,6 +31,7 @@ from .findings import Provenance, facts_of, report_data_of
 from .report import write_model_card, write_report
 from .search import (
     DataSplits,
+    EncodedSplit,
     FineTuner,
     FineTuneResult,
     SearchConfig,
@@ -160,7 +161,7 @@ def tune(
     adapter = directory / "adapter"
     finals.saved.model.save_pretrained(adapter)
     facts = facts_of(result, args, search) | {"saved adapter": finals.description}
-    page = report_data_of(result, comparison, facts, search, provenance, data.train.n_classes)
+    page = report_data_of(result, comparison, facts, search, provenance, data.train)
     if data.test is not None and finals.saved.test_logits is not None:
         page = replace(page, predictions=predictions_of(finals.saved.test_logits, data.test))
     report = write_report(directory, page)
@@ -276,7 +277,7 @@ def write_search_report(
     args: TrainingArguments,
     search: SearchConfig,
     provenance: Provenance,
-    n_classes: int,
+    samples: EncodedSplit,
 ) -> Path:
     """Write the report of a search alone, without final models, into `args.output_dir`.
 
@@ -285,13 +286,13 @@ def write_search_report(
         args: of its trainings.
         search: its settings.
         provenance: where it came from.
-        n_classes: of the data.
+        samples: of the training.
 
     Returns:
         The path of `report.html`.
     """
     facts = facts_of(result, args, search)
-    page = report_data_of(result, None, facts, search, provenance, n_classes)
+    page = report_data_of(result, None, facts, search, provenance, samples)
     return write_report(args.output_dir, page)
 
 

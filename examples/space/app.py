@@ -12,10 +12,12 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_biotune import BioTuneModel
+from hf_biotune.search.transforms import resize_processor
 
 BASE_MODEL = os.environ.get("BASE_MODEL", "microsoft/resnet-50")
 ADAPTER = os.environ.get("ADAPTER", "adapter")
 SUBFOLDER = os.environ.get("SUBFOLDER") or None
+IMAGE_SIZE = int(os.environ.get("IMAGE_SIZE") or 0)
 LABELS = Path(__file__).with_name("labels.txt").read_text(encoding="utf-8").split("\n")
 
 
@@ -26,7 +28,10 @@ def load() -> tuple[BioTuneModel, Any, list[str]]:
         BASE_MODEL, num_labels=len(names), ignore_mismatched_sizes=True
     )
     model = BioTuneModel.from_pretrained(base, ADAPTER, subfolder=SUBFOLDER).eval()
-    return model, AutoImageProcessor.from_pretrained(BASE_MODEL), names
+    processor = AutoImageProcessor.from_pretrained(BASE_MODEL)
+    if IMAGE_SIZE:
+        processor = resize_processor(processor, IMAGE_SIZE)
+    return model, processor, names
 
 
 model, processor, names = load()

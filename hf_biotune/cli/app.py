@@ -149,7 +149,7 @@ def search(
         )
     write_search(result, output_dir, command_line())
     page = write_search_report(
-        result, run.args, run.search, run.provenance(command_line()), run.data.train.n_classes
+        result, run.args, run.search, run.provenance(command_line()), run.data.train
     )
     run.print_winner(output.console, result)
     output.line(f"Configuration: {output_dir / 'best_config.json'}")

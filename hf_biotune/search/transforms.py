@@ -129,7 +129,7 @@ class ImageTransform:
 def resize_processor(processor: Any, image_size: int) -> Any:
     """The same image processor for square images of another size.
 
-    What a model is trained with at `image_size` is to be saved and served with this processor.
+    What a model was trained with at `image_size` is to be served with this processor.
 
     Args:
         processor: a transformers image processor.
