@@ -6,6 +6,7 @@ forgets the result. At the end, or when the search fails, all of them hear it.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from .execution import Execution
 from .fitness import EpochHook, FitnessEvaluator, RunKeeper
 from .fitness_result import FitnessResult
 from .identity import differences_of
+from .metrics import Metric
 from .team import Team
 from .training import Training
 
@@ -119,6 +121,24 @@ def check_same_everywhere(team: Team, identity: Mapping[str, Any]) -> None:
                 f"the processes of one training must be given the same, but process {number} "
                 f"differs from process {team.number} in {'; '.join(differences)}"
             )
+
+
+def check_can_be_sent(team: Team, metric: Metric) -> None:
+    """Check, before anything is trained, that the result can be told to the others of a team.
+
+    Raises:
+        ConfigError: the metric is an object that can't be pickled.
+    """
+    if team.size == 1:
+        return
+    try:
+        pickle.dumps(metric)
+    except Exception as error:
+        raise ConfigError(
+            f"metric {metric.name!r} can't be sent to the other processes of this training "
+            f"({type(error).__name__}: {error}); make it an object of a class that stands in a "
+            f"module, and holds no function of its own"
+        ) from error
 
 
 def _nobody() -> nn.Module:

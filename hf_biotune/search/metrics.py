@@ -105,12 +105,22 @@ def resolve_metric(metric: Any, greater_is_better: bool | None = None) -> Metric
             f"compute(predictions=..., references=...), got {type(metric).__name__}"
         )
     name = getattr(metric, "name", None) or type(metric).__name__
+    is_greater = True if greater_is_better is None else greater_is_better
+    return Metric(name, is_greater, _Computed(name, metric))
 
-    def compute(logits: torch.Tensor, labels: torch.Tensor) -> float:
+
+@dataclass(frozen=True)
+class _Computed:
+    """The number that an object with `compute` gives; unlike a closure, processes can send it."""
+
+    name: str
+    metric: Any
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
         truth, predicted = _predicted(logits, labels)
-        values = metric.compute(predictions=predicted, references=truth)
+        values = self.metric.compute(predictions=predicted, references=truth)
         if not isinstance(values, dict) or len(values) != 1:
-            raise ConfigError(f"metric {name!r} must return a dict with one number, got {values!r}")
+            raise ConfigError(
+                f"metric {self.name!r} must return a dict with one number, got {values!r}"
+            )
         return float(next(iter(values.values())))
-
-    return Metric(name, True if greater_is_better is None else greater_is_better, compute)

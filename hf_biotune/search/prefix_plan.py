@@ -7,11 +7,13 @@ are known. Of these results the logits depend on few, those on the boundary; onl
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -143,10 +145,14 @@ def untouched(model: nn.Module) -> Iterator[None]:
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     trained = [(p, p.requires_grad) for p in model.parameters()]
+    # Layers are left out at random by the generators of Python and NumPy too.
+    of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(list(devices)):
             yield
     finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
         for buffer, before in buffers:
             buffer.copy_(before)
         restart_averages(model)

@@ -21,8 +21,9 @@ SAME_PREDICTIONS = 0.95
 WORTH_IT = 0.9
 # After the first time, which warms up.
 TURNS = 3
-# What once took so much longer than the quickest is not timed again.
-HOPELESS = 1.5
+# What took so much longer than the quickest is not timed again: once, or, since another process may
+# have slowed that one time down, each of two times.
+HOPELESS_ONCE, HOPELESS = 3.0, 1.5
 
 Key = TypeVar("Key")
 
@@ -136,11 +137,12 @@ class _Runner(Generic[Key]):
         self._reference = reference
         self._difference: float | None = 0.0
         self._is_out = False
+        self._n_timed = 0
 
     def warm_up(self) -> None:
         """Run once without counting the time."""
         self.run()
-        self.seconds = math.inf
+        self.seconds, self._n_timed = math.inf, 0
 
     def run(self) -> None:
         """Run, unless it is out of the race."""
@@ -158,6 +160,7 @@ class _Runner(Generic[Key]):
         if _agrees(outcome, self._reference, difference, self.way.tolerance):
             self._difference = max(self._difference or 0.0, difference or 0.0)
             self.seconds = min(self.seconds, outcome.seconds)
+            self._n_timed += 1
         else:
             self._leave(difference)
 
@@ -166,9 +169,11 @@ class _Runner(Generic[Key]):
 
     def has_hope(self, runners: Sequence[_Runner[Key]]) -> bool:
         """Whether it is worth another run."""
-        return self.seconds == math.inf or self.seconds <= HOPELESS * min(
-            runner.seconds for runner in runners
-        )
+        # The plainest way is what all others must beat.
+        if self is runners[0] or self._n_timed == 0:
+            return True
+        limit = HOPELESS_ONCE if self._n_timed == 1 else HOPELESS
+        return self.seconds <= limit * min(runner.seconds for runner in runners)
 
     def timing(self, part: str) -> Timing:
         """What the race showed."""

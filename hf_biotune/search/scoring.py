@@ -99,12 +99,14 @@ class Scorer:
         If it takes the lead, it is trained with a further seed, and so on as long as it leads.
         """
         seeds = self._search.seeds
-        n_seeds = self._search.seeds_per_individual
-        fitness = self._evaluate(trial, plan, config, seeds[:n_seeds])
-        for seed in seeds[n_seeds:]:
-            if fitness.was_halved or not self._leads(fitness, plan.fold):
+        fitness = self._evaluate(trial, plan, config, seeds[0])
+        for number, seed in enumerate(seeds[1:], start=1):
+            is_for_all = number < self._search.seeds_per_individual
+            if fitness.was_halved or fitness.runs[0].stopped == FAILED:
                 break
-            further = self._evaluate(trial, plan, config, [seed], is_leader=True)
+            if not (is_for_all or self._leads(fitness, plan.fold)):
+                break
+            further = self._evaluate(trial, plan, config, seed, is_leader=not is_for_all)
             if further.runs[0].stopped == FAILED:
                 break  # what is known of it is still true
             fitness = fitness.joined(further)
@@ -115,7 +117,7 @@ class Scorer:
         trial: Trial,
         plan: Plan,
         config: BioTuneConfig,
-        seeds: Sequence[int],
+        seed: int,
         is_leader: bool = False,
     ) -> FitnessResult:
         split = self._folds[plan.fold]
@@ -140,9 +142,9 @@ class Scorer:
         keeper = self._kept.keeper(trial.number, None if is_leader else plan.fold)
         return self._failures.recorded(
             lambda: self._evaluator.evaluate(
-                config, seeds, split.train, split.validation, after_epoch, keeper
+                config, [seed], split.train, split.validation, after_epoch, keeper
             ),
-            seeds[0],
+            seed,
         )
 
     def _leads(self, fitness: FitnessResult, fold: int) -> bool:

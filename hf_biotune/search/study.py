@@ -19,7 +19,7 @@ from ..blocks import BlockSpec
 from ..exceptions import ConfigError
 from .data import EncodedSplit
 from .encode import encode_for
-from .leadership import leading, told_to
+from .leadership import check_can_be_sent, leading, told_to
 from .listener import SearchListener
 from .metrics import resolve_metric
 from .ray_workers import PROCESSES, RAY, RayWorkers, check_backend
@@ -105,10 +105,13 @@ def biotune_search(
         study_name,
     )
     others = RayWorkers(work, workers) if backend == RAY else Workers(work, workers)
-    greater = resolve_metric(search.metric, search.greater_is_better).greater_is_better
+    metric = resolve_metric(search.metric, search.greater_is_better)
+    check_can_be_sent(team, metric)
     if not team.is_leader:
         return work.engine(SearchListener(), team).follow()
-    engine = work.engine(tracked(listener or SearchListener(), args, greater), team)
+    engine = work.engine(
+        tracked(listener or SearchListener(), args, metric.greater_is_better), team
+    )
     with leading(team), engine.open(work.storage, study_name):
         with others:
             if isinstance(others, RayWorkers):
@@ -116,7 +119,8 @@ def biotune_search(
             else:
                 engine.work(others.check)
         result = engine.choose()
-    return told_to(team, result)
+    with leading(team):
+        return told_to(team, result)
 
 
 def _check_types(model_init: Any, args: Any, search: Any) -> None:

@@ -73,6 +73,17 @@ class Narrow(Small):
         return super().forward(pixel_values)
 
 
+class Agreement:
+    """A metric of one's own."""
+
+    def __init__(self, unsendable: Any = None) -> None:
+        self.unsendable = unsendable
+
+    def compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+        pairs = zip(predictions, references, strict=True)
+        return {"agreement": sum(a == b for a, b in pairs) / len(references)}
+
+
 class Deaf(SearchListener):
     """Fails in mid-training."""
 
@@ -148,6 +159,10 @@ MODES: dict[str, Callable[[Path], SearchResult]] = {
     ),
     "narrow": lambda output: search(output, model_init=Narrow),
     "different": lambda output: search(output, model_init=different),
+    "own metric": lambda output: search(output, replace(SEARCH, metric=Agreement())),
+    "unsendable": lambda output: search(
+        output, replace(SEARCH, metric=Agreement(unsendable=lambda: None))
+    ),
     "two workers": lambda output: search(output, workers=2),
     "deaf": lambda output: search(output, listener=Deaf()),
     "resumed": resumed,

@@ -50,7 +50,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return team_worker.seen(team_worker.search(tmp_path_factory.mktemp("alone")))
 
 
-@pytest.mark.parametrize("mode", ["plain", "in memory", "norm", "broken", "narrow"])
+@pytest.mark.parametrize("mode", ["plain", "in memory", "norm", "broken", "narrow", "own metric"])
 def test_all_processes_have_the_same_result(mode: str, reports: Reports) -> None:
     first, second = reports(mode)
     assert "error" not in first, first
@@ -108,6 +108,12 @@ def test_want_of_memory_in_one_process_makes_batches_smaller_in_all(
             r"ConfigError: the processes of one training must be given the same, but process 1 "
             r"differs from process 0 in model \(there '\w+', here '\w+'\)",
             r"process 0 differs from process 1 in model",
+        ),
+        (
+            "unsendable",
+            r"ConfigError: metric 'Agreement' can't be sent to the other processes of this "
+            r"training \(.*make it an object of a class that stands in a module",
+            r"metric 'Agreement' can't be sent",
         ),
         (
             "two workers",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -7,14 +8,16 @@ import pytest
 import torch
 import wrapped
 from PIL import Image
+from torch import nn
 from transformers import ConvNextImageProcessor, Trainer, TrainingArguments, pipeline
 from transformers.modeling_outputs import ImageClassifierOutput, SequenceClassifierOutput
 from wrapped import batch, same, snapshot, tuned
 
-from hf_biotune import BioTuneEnsemble, BioTuneModel
+from hf_biotune import BioTuneConfig, BioTuneEnsemble, BioTuneModel, get_biotune_model
+from hf_biotune.checkpoint import write_adapter
 from hf_biotune.exceptions import CheckpointError, ConfigError
 from hf_biotune.search import EncodedSplit
-from hf_biotune.search.ensemble import EnsembleMember, trunk
+from hf_biotune.search.ensemble import EnsembleMember, files, trunk
 
 MAKERS = [
     pytest.param(make, marks=[pytest.mark.slow] * (make is wrapped.torchvision_resnet))
@@ -193,6 +196,68 @@ def test_a_saved_ensemble_holds_what_changed_and_gives_the_same_outputs(ensemble
     with torch.no_grad():
         each = loaded.member_logits(wrapped.images())
         assert torch.equal(alone(pixel_values=wrapped.images()).logits, each[1])
+
+
+def test_an_ensemble_that_can_not_be_saved_leaves_the_older_one_whole(
+    ensemble, tmp_path, monkeypatch
+):
+    older = ensemble(n=2)
+    older.save_pretrained(tmp_path)
+    expected = call(older, wrapped.resnet).logits
+    newer = ensemble(n=2)
+    for weights in newer.weights:
+        for tensor in weights.by_name().values():
+            tensor.zero_()
+
+    def full(directory, *rest):
+        if directory.name == "member-1":
+            raise OSError("No space left on device")
+        write_adapter(directory, *rest)
+
+    monkeypatch.setattr(files, "write_adapter", full)
+    with pytest.raises(OSError, match="No space left"):
+        newer.save_pretrained(tmp_path)
+    loaded = BioTuneEnsemble.from_pretrained(wrapped.resnet(), tmp_path)
+    assert torch.equal(call(loaded, wrapped.resnet).logits, expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md",
+        "ensemble_config.json",
+        "member-0",
+        "member-1",
+    ]
+
+
+class Prompted(nn.Module):
+    """What its head's block holds counts from the first layer on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.late, self.head = (nn.Linear(8, 8) for _ in range(3))
+        self.prompts = nn.ParameterList([torch.zeros(8)])
+
+    def forward(self, pixel_values):
+        return self.head(self.late((self.embed(pixel_values) + self.prompts[0]).tanh()))
+
+
+def test_a_member_that_changed_what_shared_blocks_depend_on_gives_its_own_logits(tmp_path, caplog):
+    torch.manual_seed(0)
+    base = Prompted()
+    blocks = {"embed": ["embed"], "late": ["late"], "head": ["prompts", "head"]}
+    batch, directories = torch.randn(4, 8), []
+    for block in ("late", "head"):
+        config = BioTuneConfig(blocks=blocks, lr_multipliers={block: 1.0}, saved_blocks=[])
+        model = get_biotune_model(copy.deepcopy(base), config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(parameter.requires_grad)
+        model.save_pretrained(tmp_path / block)
+        directories.append(tmp_path / block)
+    together = BioTuneEnsemble.from_adapters(copy.deepcopy(base), directories)
+    with torch.no_grad():
+        each = together.member_logits(batch)
+        for directory, logits in zip(directories, each, strict=True):
+            alone = BioTuneModel.from_pretrained(copy.deepcopy(base), directory)
+            assert torch.equal(logits, alone(batch))
 
 
 def test_scores_and_names_are_kept(adapters, tmp_path):

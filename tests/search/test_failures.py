@@ -149,6 +149,16 @@ def test_a_leader_whose_second_seed_fails_keeps_what_its_first_was_worth(tmp_pat
     assert result.history.state[leader] == "complete"
 
 
+def test_a_second_seed_of_all_that_fails_leaves_what_the_first_gave(tmp_path):
+    three = replace(SEARCH, seeds=(1, 2, 3), seeds_per_individual=3, n_finalists=0)
+    result = search(tmp_path, three, model_init=failing({5}, RuntimeError(WORKER_DIED)))
+    runs = [fitness_of(trial).runs for trial in result.study.trials]
+    # The first has three trainings, of the second the second one failed.
+    assert [len(of_trial) for of_trial in runs[:3]] == [3, 1, 3]
+    assert runs[1][0].stopped == ""
+    assert result.history.trainings[:3].tolist() == [3.0, 1.0, 3.0]
+
+
 @pytest.mark.parametrize("first", [1, 3])
 def test_a_search_in_which_everything_fails_comes_to_an_end(tmp_path, first, monkeypatch):
     monkeypatch.setattr(spending, "MAXIMUM_FREE_IN_A_ROW", 12)

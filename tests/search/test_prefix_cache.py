@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import logging
+import random
+from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -207,6 +210,93 @@ def test_a_block_that_also_comes_first_leaves_no_prefix(digits_validation):
     assert cache.statistics.why_not == (
         "behind 'middle': nothing of it ends before a later block begins"
     )
+
+
+class Prompted(nn.Module):
+    """What is trained last counts from the first: in a list that is no module of the pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            self.embed = nn.Linear(3 * 16 * 16, 16)
+            self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+            self.prompts = nn.ParameterList(torch.randn(16) for _ in range(3))
+            self.head = nn.Linear(16, 10)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        x = self.embed(pixel_values.flatten(1))
+        for layer, prompt in zip(self.layers, self.prompts, strict=True):
+            x = layer(x + prompt).tanh()
+        return self.head(x)
+
+
+PROMPTED = BioTuneConfig(
+    blocks={"body": ["embed", "layers"], "head": ["prompts", "head"]},
+    lr_multipliers={"head": 9.0},
+    saved_blocks=[],
+)
+
+
+@pytest.mark.parametrize("flips", [None, Augmentation(horizontal_flip=0.0)])
+def test_scores_are_not_of_activations_from_before_the_training(evaluator, digits_train, flips):
+    train = replace(digits_train, augmentation=flips)
+    expected = evaluator(cached=False, model_init=Prompted, train=train).evaluate(PROMPTED, [1])
+    trainer = evaluator(model_init=Prompted, train=train)
+    assert curves(trainer.evaluate(PROMPTED, [1])) == curves(expected)
+    assert "what is cached gives other gradients" in trainer.cache.statistics.why_not
+
+
+class Skipping(Prompted):
+    """Leaves layers out at random, by Python's and NumPy's generators."""
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        x = self.embed(pixel_values.flatten(1))
+        for layer in self.layers:
+            x = layer(x).tanh()
+        if self.training and random.random() + np.random.random() < 0.7:
+            x = x * 0.5
+        return self.head(x)
+
+
+def test_what_the_cache_does_draws_no_random_numbers_of_a_training(evaluator):
+    expected = evaluator(cached=False, model_init=Skipping).evaluate(PROMPTED, [1])
+    trainer = evaluator(model_init=Skipping)
+    for _ in range(2):
+        assert curves(trainer.evaluate(PROMPTED, [1])) == curves(expected)
+
+
+class OfTheBatch(Prompted):
+    """Its frozen part depends on the other samples of a batch, in evaluations too."""
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        x = self.layers[0](self.embed(pixel_values.flatten(1)))
+        return self.head(self.layers[1](x - x.mean(0)))
+
+
+def test_validation_samples_that_depend_on_their_neighbours_are_not_cached(evaluator):
+    sizes = {"per_device_eval_batch_size": 20, "model_init": OfTheBatch}
+    expected = evaluator(cached=False, **sizes).evaluate(PROMPTED, [1])
+    trainer = evaluator(**sizes)
+    trainer.evaluate(PROMPTED, [1], None, range(0, 60, 3))
+    assert curves(trainer.evaluate(PROMPTED, [1])) == curves(expected)
+    assert trainer.cache.statistics.hits == 0
+
+
+def test_without_memory_for_the_check_the_training_goes_on_without_the_cache(
+    evaluator, monkeypatch
+):
+    expected = evaluator(cached=False).evaluate(config(LATE), [1])
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    trainer = evaluator()
+    monkeypatch.setattr("hf_biotune.search.prefix_cache.CachedForward._outcome", full)
+    result = trainer.evaluate(config(LATE), [1])
+    assert curves(result) == curves(expected)
+    assert [run.batch_parts for run in result.runs] == [1]
+    assert "there is no memory to check it" in trainer.cache.statistics.why_not
 
 
 SEARCH = {

@@ -28,8 +28,17 @@ def test_the_quickest_run_counts_and_the_first_one_only_warms_up():
     result = race("step", [way("plain", 1.0), way("other", [0.1, 5.0, 0.6, 0.7])])
     # Once five times slower, it is not tried again.
     assert result.winner == "plain"
-    result = race("step", [way("plain", 1.0), way("other", [0.1, 1.4, 0.6, 0.7])])
+    result = race("step", [way("plain", 1.0), way("other", [0.1, 1.9, 0.6, 0.7])])
     assert (result.winner, result.seconds) == ("other", 0.6)
+    # Nor twice nearly twice as slow.
+    result = race("step", [way("plain", 1.0), way("other", [0.1, 1.9, 1.8, 0.6])])
+    assert result.winner == "plain"
+
+
+def test_the_plainest_way_is_timed_each_time():
+    result = race("step", [way("plain", [1.0, 2.0, 1.0, 1.0]), way("other", 1.25)])
+    assert (result.winner, result.seconds) == ("plain", 1.0)
+    assert result.timings[0].seconds == 1.0
 
 
 def test_a_way_must_agree_every_time():

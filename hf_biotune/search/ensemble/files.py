@@ -68,6 +68,18 @@ class EnsembleFiles(nn.Module):
         if os.path.isfile(save_directory):
             raise CheckpointError(f"save_directory must be a directory, {save_directory} is a file")
         directory = Path(save_directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        # An older ensemble in this directory stays until the new one is complete beside it.
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=directory) as unfinished:
+            self._write_members(Path(unfinished))
+            # A crash from here on leaves no ensemble, rather than one of old and new members.
+            (directory / ENSEMBLE_CONFIG_NAME).unlink(missing_ok=True)
+            for written in sorted(Path(unfinished).iterdir()):
+                _take_the_place_of(directory / written.name, written)
+        self._write_card(directory)
+
+    def _write_members(self, directory: Path) -> None:
+        """Everything but the card; the configuration too."""
         mapping = auto_mapping(self.base_model)
         for member in self.members:
             write_adapter(directory / member.name, member.tensors, member.config)
@@ -75,11 +87,7 @@ class EnsembleFiles(nn.Module):
                 str(directory / member.name),
                 auto_mapping_dict=None if member.config.task_type else mapping,
             )
-        self._write_card(directory)
-        # Last: an older ensemble in this directory stays until the new one is complete.
-        unfinished = directory / f"{ENSEMBLE_CONFIG_NAME}.unfinished"
-        unfinished.write_text(json.dumps(self._to_dict(), indent=2))
-        os.replace(unfinished, directory / ENSEMBLE_CONFIG_NAME)
+        (directory / ENSEMBLE_CONFIG_NAME).write_text(json.dumps(self._to_dict(), indent=2))
 
     @property
     def _base_name(self) -> str | None:
@@ -224,6 +232,16 @@ class EnsembleFiles(nn.Module):
                     for model_id, subfolder, name, score in members
                 ],
             )
+
+
+def _take_the_place_of(old: Path, new: Path) -> None:
+    """Move a file, or the files of a directory, to where others of these names may be."""
+    if new.is_dir():
+        old.mkdir(exist_ok=True)
+        for file in new.iterdir():
+            os.replace(file, old / file.name)
+    else:
+        os.replace(new, old)
 
 
 def _read_members(path: str) -> list[tuple[str, float | None]]:

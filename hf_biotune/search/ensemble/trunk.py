@@ -25,7 +25,7 @@ MOST_PLANS = 16
 class SharedTrunk:
     """What all members of an ensemble have in common at the beginning.
 
-    At the first batch of each size of images, or length of texts, one member's logits are computed
+    At the first batch of each size of images, or length of texts, all members' logits are computed
     both ways; if they differ in a bit, each member computes everything, and that is logged.
 
     Args:
@@ -52,18 +52,17 @@ class SharedTrunk:
         plan = self._plan(of_member, inputs)
         if plan is None:
             return [of_member(number) for number in range(self._n_members)]
-        return self._behind(plan, of_member, dict(inputs), self._n_members)
+        return self._behind(plan, of_member, dict(inputs))
 
     def _behind(
         self,
         plan: PrefixPlan,
         of_member: Callable[[int], torch.Tensor],
         inputs: Inputs,
-        n_members: int,
     ) -> list[torch.Tensor]:
         kept = record(self._base, plan, self._through, inputs)
         logits = []
-        for number in range(n_members):
+        for number in range(self._n_members):
             # A member may change what it is given in place.
             with replaying(self._base, plan, [tensor.clone() for tensor in kept], inputs):
                 logits.append(of_member(number))
@@ -95,9 +94,10 @@ class SharedTrunk:
 
         with untouched(self._base):
             plan = plan_prefix(self._base, self._partition, self.n_blocks, self._through, few)
-        whole = of_member(0)
-        (shared,) = self._behind(plan, of_member, inputs, n_members=1)
-        if not torch.equal(whole, shared):
+        whole = [of_member(number) for number in range(self._n_members)]
+        shared = self._behind(plan, of_member, inputs)
+        # Each of them: one may have changed what the blocks of another depend on.
+        if not all(map(torch.equal, whole, shared)):
             self._leave_out(_mode_of(inputs), "it gives other logits")
             return None
         return plan
