@@ -303,6 +303,9 @@ class SearchEngine:
             self._kept,
             self._objectives,
             self._failures,
+            lambda begun: (
+                self._spending.share_spent(finished_trials(self._study), begun=begun) < 1.0
+            ),
         )
         return TrialLoop(
             self._study,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, Trial
@@ -43,6 +43,8 @@ class Scorer:
         kept: keeps the weights of the best.
         objectives: of the search.
         failures: deals with what goes wrong.
+        has_room: whether the budget lasts for a further seed of an individual, after what that has
+            spent. Default: always.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Scorer:
         kept: KeptAdapters,
         objectives: Objectives,
         failures: Failures,
+        has_room: Callable[[FitnessResult], bool] = lambda fitness: True,
     ) -> None:
         self._study = study
         self._evaluator = evaluator
@@ -64,6 +67,7 @@ class Scorer:
         self._kept = kept
         self._objectives = objectives
         self._failures = failures
+        self._has_room = has_room
 
     def scored_before(self, plan: Plan, config: BioTuneConfig) -> FrozenTrial | None:
         """A finished trial of the same blocks and rates, to a quarter of a decade, and fold.
@@ -96,7 +100,8 @@ class Scorer:
     def train(self, trial: Trial, plan: Plan, config: BioTuneConfig) -> FitnessResult:
         """Train an individual on its fold, unless it is halved, and report its curve.
 
-        If it takes the lead, it is trained with a further seed, and so on as long as it leads.
+        If it takes the lead, it is trained with a further seed, and so on as long as it leads and
+        the budget lasts.
         """
         seeds = self._search.seeds
         fitness = self._evaluate(trial, plan, config, seeds[0])
@@ -104,7 +109,7 @@ class Scorer:
             is_for_all = number < self._search.seeds_per_individual
             if fitness.was_halved or fitness.runs[0].stopped == FAILED:
                 break
-            if not (is_for_all or self._leads(fitness, plan.fold)):
+            if not is_for_all and not (self._has_room(fitness) and self._leads(fitness, plan.fold)):
                 break
             further = self._evaluate(trial, plan, config, seed, is_leader=not is_for_all)
             if further.runs[0].stopped == FAILED:

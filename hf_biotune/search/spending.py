@@ -73,25 +73,31 @@ class Spending:
         return self.share_spent(trials, running) >= 1.0
 
     def share_spent(
-        self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial] = ()
+        self,
+        trials: Sequence[FrozenTrial],
+        running: Sequence[FrozenTrial] = (),
+        begun: FitnessResult | None = None,
     ) -> float:
         """How much of the budget the trials cost, confirmation of finalists reserved; 1 is all.
 
         Args:
             trials: all finished ones, oldest first.
             running: those that are being trained count as much as an average one.
+            begun: what an individual that is being trained has spent already.
         """
         spent = spent_trainings(trials)
         budget, confirmed = self._search.parsed_budget, self._confirmed()
         if budget.trainings is not None:
             each = spent / _n_trained(trials) if spent else cost_of_individual(self._search)
             paid = spent + sum(fitness.trainings for fitness in confirmed)
+            paid += begun.trainings if begun is not None else 0.0
             reserved = self._reserved(budget.trainings, confirmed)
             return (paid + each * len(running)) / without_reserve(budget.trainings, reserved)
         limit = self._seconds(trials)
         if limit is None:
             return 0.0
         seconds = self._seconds_of(trials, running) + sum(f.seconds for f in confirmed)
+        seconds += begun.seconds if begun is not None else 0.0
         # One process confirms, however many have searched.
         own = sum(own_seconds(trial) for trial in trials)
         per_training = own / spent if spent else 0.0

@@ -308,6 +308,16 @@ def test_a_budget_of_trainings_is_kept(search):
     assert 4 <= result.trainings <= 7
 
 
+def test_further_seeds_of_leaders_are_paid_from_the_budget(search):
+    config = replace(
+        SEARCH, budget=8, generations=None, seeds=tuple(range(1, 13)), racing=True, n_finalists=0
+    )
+    result = search(config)
+    # Leaders would be trained with all twelve seeds.
+    assert max(len(fitness_of(trial).runs) for trial in result.study.trials) > 1
+    assert result.trainings <= 9
+
+
 def test_a_budget_of_minutes_ends_the_search(search):
     result = search(replace(SEARCH, budget="0.02m", generations=None, n_finalists=0))
     assert 1 <= len(result.history) < 60
