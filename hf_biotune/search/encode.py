@@ -21,13 +21,15 @@ from .augmentation import Augmentation
 from .columns import encode_labels, find_columns, label_names_of
 from .data import EncodedSplit, shortened
 from .data_splits import DataSplits, check_parts
-from .images import decode_image
+from .images import LARGEST_OF_8_BITS, decode_by_range
 from .mapped import fits_memory, mapped_tensor
 from .transforms import ImageTransform, as_transform
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 64
+# Gray values of 12 bits, as cameras and scanners give them in files of 16 bits, stay below.
+_DARK = 4096
 _LABEL_KEYS = ("labels", "label", "label_ids")
 
 
@@ -187,22 +189,47 @@ def _encode_into(
 ) -> dict[int, DataError]:
     """Fill `pixels`, row by row; return the errors of the rows that can't be read."""
     errors: dict[int, DataError] = {}
-    rows = dataset.with_format(None).select_columns([column])
+    largest_grays: dict[int, int] = {}
+    sources = dataset.with_format(None).select_columns([column])
     if isinstance(dataset.features[column], Image):
-        rows = rows.cast_column(column, Image(decode=False))
+        sources = sources.cast_column(column, Image(decode=False))
 
-    def fill(row: int, source: Any) -> None:
-        try:
-            pixels[row] = transform.resize(decode_image(source, f"image {row} of {split}"))
-        except DataError as error:
-            errors[row] = error
+    def fill(rows: Sequence[int], largest: int | None = None) -> None:
+        def fill_one(row: int, source: Any) -> None:
+            try:
+                image, own = decode_by_range(source, f"image {row} of {split}", largest)
+                pixels[row] = transform.resize(image)
+            except DataError as error:
+                errors[row] = error
+            else:
+                if own is not None:
+                    largest_grays[row] = own
 
-    # Decoding and resizing release the interpreter lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(dataset), _CHUNK):
-            sources = rows[start : start + _CHUNK][column]
-            list(pool.map(fill, range(start, start + len(sources)), sources))
+        # Decoding and resizing release the interpreter lock.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(rows), _CHUNK):
+                chunk = rows[start : start + _CHUNK]
+                list(pool.map(fill_one, chunk, sources[chunk][column]))
+
+    fill(range(len(dataset)))
+    largest = max(largest_grays.values(), default=0)
+    if largest > LARGEST_OF_8_BITS:
+        # A dark image of 16 bits looks like one of 8 until the others are known.
+        fill([row for row, own in largest_grays.items() if own <= LARGEST_OF_8_BITS], largest)
+        _warn_of_darkness(largest, len(largest_grays), split)
     return errors
+
+
+def _warn_of_darkness(largest: int, n_images: int, split: str) -> None:
+    if largest < _DARK:
+        logger.warning(
+            "%d images of %s have 16 bits a pixel, but no gray value above %d, so that they are "
+            "nearly black after being scaled from 0..65535; scale their values to that range, or "
+            "save them with 8 bits",
+            n_images,
+            split,
+            largest,
+        )
 
 
 def encode_dataset(

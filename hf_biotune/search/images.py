@@ -18,6 +18,7 @@ from ..exceptions import DataError
 _IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
+LARGEST_OF_8_BITS = 255
 # What Pillow's decoders raise for files that are damaged, truncated or no images.
 _DECODING_ERRORS = (
     OSError,
@@ -47,13 +48,36 @@ def decode_image(source: str | bytes | Mapping[str, Any], name: str = "image") -
     Raises:
         DataError: there is no such file, it is damaged, or its pixels have no defined range.
     """
+    return decode_by_range(source, name)[0]
+
+
+def decode_by_range(
+    source: str | bytes | Mapping[str, Any], name: str = "image", largest: int | None = None
+) -> tuple[Image.Image, int | None]:
+    """What [`decode_image`] does, where the range of gray values is that of many images.
+
+    Files with 16 or 32 bits a pixel don't say how many of these are used.
+
+    Args:
+        source: see [`decode_image`].
+        name: see [`decode_image`].
+        largest: gray value of all images that have more than 8 bits a pixel. Up to 255 they are
+            taken as they are, above it they are scaled from 16 bits to 8. Default: that of this
+            image.
+
+    Returns:
+        The decoded image, and its own largest value if it has more than 8 bits a pixel.
+
+    Raises:
+        DataError: see [`decode_image`].
+    """
     content, path = _content_and_path(source)
     if path:
         name = f"{name} ({path})"
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as image:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(ImageOps.exif_transpose(image), largest)
     except _DECODING_ERRORS as error:
         raise DataError(
             f"{name} can't be read: {error}; repair or remove it, or pass skip_bad_images=True "
@@ -69,19 +93,23 @@ def _content_and_path(source: str | bytes | Mapping[str, Any]) -> tuple[bytes | 
     return None, str(source or "")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, largest: int | None) -> tuple[Image.Image, int | None]:
     """Convert any mode; `ValueError` for pixels whose range is not known."""
     if image.mode == "F":
         raise ValueError("its pixels are 32-bit floats of unknown range; save it with 8 bits")
+    own_largest = None
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
+        own_largest = int(values.max())
+        if values.min() < 0 or own_largest > 65535:
             raise ValueError("its pixels are outside of 0..65535; save it with 8 bits")
-        image = Image.fromarray((values // 257).astype(np.uint8))
+        if max(own_largest, largest or 0) > LARGEST_OF_8_BITS:
+            values //= 257
+        image = Image.fromarray(values.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         # The detour avoids a warning of Pillow's.
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image.convert("RGB"), own_largest
 
 
 def is_image_file(path: Path) -> bool:

@@ -51,6 +51,43 @@ def test_images_are_encoded_in_order():
     )
 
 
+def gray_images(values, kind) -> Dataset:
+    """As `datasets` stores arrays of integers."""
+    features = Features({"image": ImageFeature(), "label": LABELS})
+    pictures = [np.full((10, 12), value, dtype=kind) for value in values]
+    columns = {"image": pictures, "label": [0] * len(values)}
+    return Dataset.from_dict(columns, features=features)
+
+
+def grays_of(dataset) -> list[int]:
+    pixels = encode_images(dataset, TRANSFORM).inputs["pixel_values"]
+    return pixels[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint16])
+def test_arrays_of_integers_up_to_255_keep_their_gray_values(kind, caplog):
+    values = [0, 7, 200, 255] * 20
+    assert grays_of(gray_images(values, kind)) == values
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint16])
+def test_dark_images_among_those_of_sixteen_bits_are_scaled_alike(kind, caplog):
+    values = [200] * 70 + [257, 65535] + [255] * 70
+    assert grays_of(gray_images(values, kind)) == [0] * 70 + [1, 255] + [0] * 70
+    assert not caplog.records
+
+
+def test_images_of_twelve_bits_are_told_to_be_nearly_black(caplog):
+    assert grays_of(gray_images([100, 4095], np.uint16)) == [0, 15]
+    message = (
+        "2 images of the data set have 16 bits a pixel, but no gray value above 4095, so that they "
+        "are nearly black after being scaled from 0..65535; scale their values to that range, or "
+        "save them with 8 bits"
+    )
+    assert message in caplog.text
+
+
 def test_a_processor_and_an_image_size_may_be_given():
     processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16})
     assert encode_images(images([0, 255]), processor).inputs["pixel_values"].shape[2:] == (16, 16)

@@ -64,6 +64,12 @@ def test_sixteen_bits_are_scaled_to_eight(value, expected):
     assert colour(encoded(Image.fromarray(values.astype(np.int32)), "TIFF")) == (expected,) * 3
 
 
+def test_integers_up_to_255_are_gray_values_of_eight_bits():
+    values = np.full((4, 4), 100, dtype=np.uint16)
+    assert colour(encoded(Image.fromarray(values))) == GRAY
+    assert colour(encoded(Image.fromarray(values.astype(np.int32)), "TIFF")) == GRAY
+
+
 def test_pixels_without_a_known_range_are_refused():
     floats = encoded(Image.fromarray(np.ones((4, 4), dtype=np.float32)), "TIFF")
     with pytest.raises(
