@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..exceptions import DataError
 from .data import EncodedSplit, shortened
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev", "eval"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,3 +79,20 @@ def check_parts(splits: Collection[str]) -> None:
             f"splits must be named train, validation and perhaps test, got {', '.join(splits)}; "
             f"{' and '.join(missing)} is missing. load_dataset_splits cuts a validation part off"
         )
+
+
+def split_of(name: str) -> str | None:
+    """The usual name of a split, folder or file.
+
+    Args:
+        name: whatever it is called.
+
+    Returns:
+        `train`, `validation` or `test`; `None` if it is none of these.
+
+    Example:
+        >>> split_of("val-00000-of-00001")
+        'validation'
+    """
+    word = re.split(r"[-_. ]", name.lower())[0]
+    return next((split for split, words in SPLIT_NAMES.items() if word in words), None)

@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import pyarrow.csv  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
-from datasets import Dataset, DatasetDict, Features, Image, Value
+from datasets import Dataset, DatasetDict, Features, Image
 
 from ..exceptions import ConfigError, DataError
 from .columns import (
@@ -23,16 +23,12 @@ from .columns import (
     find_label_column,
     holds_texts,
 )
+from .data_splits import SPLIT_NAMES, split_of
 from .folds import draw_stratified
-from .images import is_image_file
+from .image_folders import read_image_folder, visible_files
 
 logger = logging.getLogger(__name__)
 
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev", "eval"),
-    "test": ("test", "testing"),
-}
 _FORMS = (
     "a `save_to_disk` directory, an image folder (one sub-folder a class, inside train/, "
     "validation/ and test/ or not), parquet files or csv files with a column of image paths or "
@@ -92,7 +88,7 @@ def load_dataset_splits(
         column = find_label_column(splits["train"], label_column)
         kept, _ = draw_stratified(class_names(splits["train"], column), train_fraction, seed)
         splits["train"] = _select(splits["train"], kept)
-    return DatasetDict({name: splits[name] for name in _SPLIT_NAMES if name in splits})
+    return DatasetDict({name: splits[name] for name in SPLIT_NAMES if name in splits})
 
 
 def _cut_validation(
@@ -118,7 +114,7 @@ def _name_splits(loaded: Mapping[str, Dataset], source: str) -> dict[str, Datase
     """Give splits their usual names; leave out those of other kinds."""
     found: dict[str, list[str]] = defaultdict(list)
     for name in loaded:
-        found[_split_of(name) or "other"].append(name)
+        found[split_of(name) or "other"].append(name)
     if "train" not in found and len(loaded) == 1 and found["other"]:
         found["train"] = found.pop("other")
     if "train" not in found:
@@ -137,12 +133,6 @@ def _name_splits(loaded: Mapping[str, Dataset], source: str) -> dict[str, Datase
     return {split: loaded[names[0]] for split, names in found.items()}
 
 
-def _split_of(name: str) -> str | None:
-    """The usual name of a split, folder or file: `val-00000-of-00001` is `validation`."""
-    word = re.split(r"[-_. ]", name.lower())[0]
-    return next((split for split, words in _SPLIT_NAMES.items() if word in words), None)
-
-
 def _load(source: str, config_name: str | None, image_column: str | None) -> Mapping[str, Dataset]:
     path = Path(source).expanduser()
     if config_name is not None and path.exists():
@@ -156,7 +146,7 @@ def _load(source: str, config_name: str | None, image_column: str | None) -> Map
         return _from_hub(source, config_name)
     if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
         return _from_saved(path)
-    files = sorted(p for p in _visible(path) if p.suffix.lower() in (".parquet", ".csv"))
+    files = sorted(p for p in visible_files(path) if p.suffix.lower() in (".parquet", ".csv"))
     return _from_files(path, files, image_column) if files else _from_image_folder(path)
 
 
@@ -173,20 +163,12 @@ def _from_saved(path: Path) -> Mapping[str, Dataset]:
     return loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
 
 
-def _visible(directory: Path) -> Iterator[Path]:
-    """Files below a directory, except hidden ones such as those in `.ipynb_checkpoints`."""
-    for path in directory.rglob("*"):
-        parts = path.relative_to(directory).parts
-        if path.is_file() and not any(part.startswith((".", "__MACOSX")) for part in parts):
-            yield path
-
-
 def _from_files(root: Path, files: list[Path], image_column: str | None) -> dict[str, Dataset]:
     """Parquet and csv files; the split is told by the name of the file or of a folder around it."""
     parts: dict[str, list[Dataset]] = defaultdict(list)
     for file in files:
         names = (*file.relative_to(root).parts[:-1], file.stem)
-        split = next(filter(None, map(_split_of, names)), "train")
+        split = next(filter(None, map(split_of, names)), "train")
         parts[split].append(_read_file(file, image_column))
     try:
         return {split: datasets.concatenate_datasets(read) for split, read in parts.items()}
@@ -235,38 +217,14 @@ def _read_csv(file: Path, image_column: str | None) -> Dataset:
 
 def _from_image_folder(root: Path) -> dict[str, Dataset]:
     """One sub-folder a class, inside split folders or not."""
-    folders = _folders(root)
-    by_split = {folder.name: folder for folder in folders if _split_of(folder.name)}
-    if "train" not in map(_split_of, by_split):
-        by_split = {"train": root}
-    return {name: _from_class_folders(folder, root) for name, folder in by_split.items()}
-
-
-def _folders(directory: Path) -> list[Path]:
-    return sorted(
-        p for p in directory.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX"))
-    )
-
-
-def _from_class_folders(directory: Path, root: Path) -> Dataset:
-    images: list[str] = []
-    labels: list[str] = []
-    for folder in _folders(directory):
-        files = sorted(str(path) for path in _visible(folder) if is_image_file(path))
-        images += files
-        labels += [folder.name] * len(files)
-        if not files:
-            raise DataError(f"class folder {str(folder)!r} has no image; fill or remove it")
-    if not images:
-        content = ", ".join(sorted(p.name for p in directory.iterdir())[:5]) or "nothing"
+    read = read_image_folder(root)
+    if not read:
+        content = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
         raise DataError(
-            f"no data set at {str(root)!r}: it is none of: {_FORMS}; {directory.name}/ contains: "
+            f"no data set at {str(root)!r}: it is none of: {_FORMS}; {root.name}/ contains: "
             f"{content}"
         )
-    return Dataset.from_dict(
-        {"image": images, "label": labels},
-        features=Features({"image": Image(), "label": Value("string")}),
-    )
+    return read
 
 
 def _from_hub(source: str, config_name: str | None) -> Mapping[str, Dataset]:

@@ -103,7 +103,10 @@ def test_image_folders_without_split_folders_are_divided(tmp_path):
 def test_images_in_nested_folders_belong_to_the_outer_class(tmp_path):
     write_images(tmp_path / "cat" / "kitchen", 2)
     write_images(tmp_path / "cat" / "garden", 2, 10)
-    assert sorted(load_dataset_splits(tmp_path)["train"]["label"]) == ["cat"] * 3
+    write_images(tmp_path / "cat", 1, 20)
+    write_images(tmp_path / "dog" / "images", 5, 30)
+    splits = load_dataset_splits(tmp_path)
+    assert sorted(splits["train"]["label"]) == ["cat"] * 4 + ["dog"] * 4
 
 
 def test_csv_files_name_images_relative_to_themselves(tmp_path):
