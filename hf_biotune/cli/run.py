@@ -88,6 +88,7 @@ class Run:
             options["dataset"],
             config_name=options["dataset_config"],
             image_column=options["image_column"],
+            text_column=options["text_column"],
             label_column=options["label_column"],
             train_fraction=options["train_fraction"],
             seed=options["seed"],

@@ -129,6 +129,7 @@ class LoadedArena:
             arena.dataset,
             config_name=arena.config_name,
             image_column=arena.image_column,
+            text_column=arena.text_column,
             label_column=arena.label_column,
             train_fraction=arena.train_fraction,
         )

@@ -86,7 +86,7 @@ def find_text_column(
     Args:
         dataset: what to look at.
         text_column: its name; default: `text`, `sentence`, `content`, `review`, ..., else the only
-            column of strings beside the labels.
+            column of strings beside the labels, and beside those named as paths of files are.
         label_column: that of the labels; default: found.
 
     Raises:
@@ -98,6 +98,7 @@ def find_text_column(
     if text_column is None and not named:
         label = find_label_column(dataset, label_column)
         strings = [name for name in strings if name != label]
+        strings = [name for name in strings if name not in IMAGE_NAMES] or strings
     column = _choose(features, text_column, named or strings, "text")
     if not _is_string(features[column]):
         raise DataError(
@@ -145,6 +146,13 @@ def holds_texts(dataset: Dataset) -> bool:
     features = dataset.features
     paths = [name for name in IMAGE_NAMES if name in features and _can_hold_image(features[name])]
     return not paths and any(map(_is_string, features.values()))
+
+
+def may_hold_texts(dataset: Dataset) -> bool:
+    """Whether there are strings that are neither labels nor paths, as far as names tell."""
+    others = (*IMAGE_NAMES, *LABEL_NAMES)
+    features = dataset.features
+    return any(_is_string(feature) for name, feature in features.items() if name not in others)
 
 
 def _can_hold_image(feature: Any) -> bool:

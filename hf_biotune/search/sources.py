@@ -22,6 +22,7 @@ from .columns import (
     find_image_column,
     find_label_column,
     holds_texts,
+    may_hold_texts,
 )
 from .data_splits import SPLIT_NAMES, split_of
 from .folds import draw_stratified
@@ -41,6 +42,7 @@ def load_dataset_splits(
     *,
     config_name: str | None = None,
     image_column: str | None = None,
+    text_column: str | None = None,
     label_column: str | None = None,
     validation_fraction: float = 0.2,
     train_fraction: float = 1.0,
@@ -59,6 +61,8 @@ def load_dataset_splits(
             Hub.
         config_name: the configuration of a Hub data set that has several.
         image_column: name of the column of images; default: found by type and name.
+        text_column: name of the column of texts; then no column of a csv file holds paths of
+            images. Default: found by type and name.
         label_column: name of the column of labels; default: found by type and name.
         validation_fraction: in (0, 1): of each class of the training data, what is cut off as
             validation data if the data set has none.
@@ -78,7 +82,8 @@ def load_dataset_splits(
         raise ConfigError(f"validation_fraction must be in (0, 1), got {validation_fraction}")
     if not 0.0 < train_fraction <= 1.0:
         raise ConfigError(f"train_fraction must be in (0, 1], got {train_fraction}")
-    splits = _name_splits(_load(str(dataset), config_name, image_column), str(dataset))
+    loaded = _load(str(dataset), config_name, image_column, text_column)
+    splits = _name_splits(loaded, str(dataset))
     for name, split in splits.items():
         if len(split) == 0:
             raise DataError(f"the {name} split of {str(dataset)!r} has no sample")
@@ -133,7 +138,9 @@ def _name_splits(loaded: Mapping[str, Dataset], source: str) -> dict[str, Datase
     return {split: loaded[names[0]] for split, names in found.items()}
 
 
-def _load(source: str, config_name: str | None, image_column: str | None) -> Mapping[str, Dataset]:
+def _load(
+    source: str, config_name: str | None, image_column: str | None, text_column: str | None
+) -> Mapping[str, Dataset]:
     path = Path(source).expanduser()
     if config_name is not None and path.exists():
         raise DataError(
@@ -141,13 +148,15 @@ def _load(source: str, config_name: str | None, image_column: str | None) -> Map
             f"config_name={config_name!r}; leave it out"
         )
     if path.is_file():
-        return _from_files(path.parent, [path], image_column)
+        return _from_files(path.parent, [path], image_column, text_column)
     if not path.is_dir():
         return _from_hub(source, config_name)
     if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
         return _from_saved(path)
     files = sorted(p for p in visible_files(path) if p.suffix.lower() in (".parquet", ".csv"))
-    return _from_files(path, files, image_column) if files else _from_image_folder(path)
+    if files:
+        return _from_files(path, files, image_column, text_column)
+    return _from_image_folder(path)
 
 
 def _from_saved(path: Path) -> Mapping[str, Dataset]:
@@ -163,13 +172,15 @@ def _from_saved(path: Path) -> Mapping[str, Dataset]:
     return loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
 
 
-def _from_files(root: Path, files: list[Path], image_column: str | None) -> dict[str, Dataset]:
+def _from_files(
+    root: Path, files: list[Path], image_column: str | None, text_column: str | None
+) -> dict[str, Dataset]:
     """Parquet and csv files; the split is told by the name of the file or of a folder around it."""
     parts: dict[str, list[Dataset]] = defaultdict(list)
     for file in files:
         names = (*file.relative_to(root).parts[:-1], file.stem)
         split = next(filter(None, map(split_of, names)), "train")
-        parts[split].append(_read_file(file, image_column))
+        parts[split].append(_read_file(file, image_column, text_column))
     try:
         return {split: datasets.concatenate_datasets(read) for split, read in parts.items()}
     except ValueError as error:
@@ -178,13 +189,13 @@ def _from_files(root: Path, files: list[Path], image_column: str | None) -> dict
         ) from error
 
 
-def _read_file(file: Path, image_column: str | None) -> Dataset:
+def _read_file(file: Path, image_column: str | None, text_column: str | None) -> Dataset:
     try:
         if file.suffix.lower() == ".parquet":
             # Read whole: `Dataset.from_parquet` would keep a second copy in a cache.
             return Dataset(datasets.table.InMemoryTable(pyarrow.parquet.read_table(file)))
         if file.suffix.lower() == ".csv":
-            return _read_csv(file, image_column)
+            return _read_csv(file, image_column, text_column)
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -192,7 +203,7 @@ def _read_file(file: Path, image_column: str | None) -> Dataset:
     raise DataError(f"no data set at {str(file)!r}: a file must be .parquet or .csv")
 
 
-def _read_csv(file: Path, image_column: str | None) -> Dataset:
+def _read_csv(file: Path, image_column: str | None, text_column: str | None) -> Dataset:
     """A table; if it has image paths, they are made absolute: they are relative to the file."""
     # Only an empty field is missing: "NA" and "null" may be classes.
     options = pyarrow.csv.ConvertOptions(strings_can_be_null=True, null_values=[""])
@@ -200,17 +211,26 @@ def _read_csv(file: Path, image_column: str | None) -> Dataset:
     parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
     table = pyarrow.csv.read_csv(file, parse_options=parsing, convert_options=options)
     dataset = Dataset(datasets.table.InMemoryTable(table))
-    if image_column is None and holds_texts(dataset):
+    if image_column is None and (text_column is not None or holds_texts(dataset)):
         return dataset
+    # Texts may come with the names of the files that they are from: which of both is wanted is
+    # known only when a model is.
+    is_certain = image_column is not None or not may_hold_texts(dataset)
     try:
         column = find_image_column(dataset, image_column)
     except DataError as error:
+        if not is_certain:
+            return dataset
         raise DataError(f"{str(file)!r}: {error}") from error
+    return _with_image_paths(dataset, column, file, may_lack_some=not is_certain)
+
+
+def _with_image_paths(dataset: Dataset, column: str, file: Path, may_lack_some: bool) -> Dataset:
     values = dataset.to_dict()
     for row, path in enumerate(values[column]):
-        if not path:
+        if not path and not may_lack_some:
             raise DataError(f"row {row} of {str(file)!r} has no path in column {column!r}")
-    values[column] = [str(file.parent / path) for path in values[column]]
+    values[column] = [str(file.parent / path) if path else None for path in values[column]]
     features = Features({**dataset.features, column: Image()})
     return Dataset.from_dict(values, features=features)
 

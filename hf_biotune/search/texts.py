@@ -109,7 +109,8 @@ def _texts_of(
     if len(dataset) == 0:
         raise DataError(f"{split} has no sample; check the data set")
     column = find_text_column(dataset, text_column, label_column)
-    texts: list[str] = dataset.with_format(None)[:][column]
+    # Alone: images beside the texts need not exist.
+    texts: list[str] = dataset.with_format(None).select_columns([column])[:][column]
     for row, text in enumerate(texts):
         if text is None:
             raise DataError(

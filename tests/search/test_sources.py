@@ -120,6 +120,14 @@ def test_csv_files_name_images_relative_to_themselves(tmp_path):
     assert sizes(single) == {"train": 4, "validation": 2}
 
 
+def test_images_of_a_csv_file_may_come_with_a_text(tmp_path):
+    names = write_images(tmp_path / "pictures", 4)
+    rows = {"file": [f"pictures/{name}" for name in names], "label": [0, 1] * 2, "text": ["a"] * 4}
+    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
+    pd.DataFrame(rows).to_csv(tmp_path / "val.csv", index=False)
+    assert gray_values(load_dataset_splits(tmp_path))["train"] == [0, 1, 2, 3]
+
+
 def test_a_csv_file_may_hold_absolute_paths_and_numbers_as_classes(tmp_path):
     names = write_images(tmp_path / "pictures", 4)
     rows = {"where": [str(tmp_path / "pictures" / name) for name in names], "label": [10, 2, 10, 2]}

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Image
 from texts import PARTS, scipy_descriptions, text_splits, write_bert
 from transformers import (
     AutoTokenizer,
@@ -16,6 +16,7 @@ from transformers import (
 from hf_biotune.exceptions import ConfigError, DataError
 from hf_biotune.search import SearchConfig, biotune_search, encode_text_splits, encode_texts
 from hf_biotune.search.models import load_tokenizer, task_of, text_classifier
+from hf_biotune.search.sources import load_dataset_splits
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,32 @@ def test_splits_share_the_classes_of_train(tokenizer):
     data = encode_text_splits(text_splits(), tokenizer, name="scipy")
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 12, 12)
     assert data.label_names == PARTS
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        ("text,label,filename", {}),
+        ("text,label,file,path", {}),
+        ("body,label,image", {}),
+        ("path,label,file", {"text_column": "path"}),
+    ],
+)
+def test_texts_may_come_with_the_files_that_they_are_from(columns, options, tokenizer, tmp_path):
+    n_files = columns.count(",") - 1
+    # The last text is from no file.
+    rows = [f"the mean {i},{i % 2}" + f",{i}.txt" * n_files for i in range(9)]
+    rows.append("the mean 9,1" + "," * n_files)
+    (tmp_path / "train.csv").write_text("\n".join([columns, *rows]))
+    splits = load_dataset_splits(tmp_path, **options)
+    data = encode_text_splits(splits, tokenizer, name="files", **options)
+    assert (len(data.train), len(data.validation)) == (8, 2)
+
+
+def test_images_beside_texts_are_not_looked_at(tokenizer):
+    columns = {"text": ["mean", "sum"], "label": [0, 1], "image": ["gone.png", "lost.png"]}
+    dataset = Dataset.from_dict(columns).cast_column("image", Image())
+    assert len(encode_texts(dataset, tokenizer)) == 2
 
 
 @pytest.mark.parametrize(
