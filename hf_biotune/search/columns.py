@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from datasets import ClassLabel, Dataset, Image, Value
 
 from ..exceptions import DataError
+
+logger = logging.getLogger(__name__)
 
 IMAGE_NAMES = (
     "image",
@@ -44,7 +47,10 @@ class Columns:
 
 
 def find_columns(
-    dataset: Dataset, image_column: str | None = None, label_column: str | None = None
+    dataset: Dataset,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split: str = "",
 ) -> Columns:
     """Find the columns of images and labels.
 
@@ -54,12 +60,13 @@ def find_columns(
             of images or paths with a usual name (`image`, `img`, `file_name`, `path`, ...).
         label_column: its name; default: `label`, `labels`, `target` or `class`, else the only
             column of type `ClassLabel`.
+        split: what to call `dataset` in an error about labels. Default: nothing.
 
     Raises:
         DataError: a column doesn't exist, or none or several are candidates.
     """
     return Columns(
-        find_image_column(dataset, image_column), find_label_column(dataset, label_column)
+        find_image_column(dataset, image_column), find_label_column(dataset, label_column, split)
     )
 
 
@@ -108,12 +115,47 @@ def find_text_column(
     return column
 
 
-def find_label_column(dataset: Dataset, label_column: str | None = None) -> str:
+def find_label_column(dataset: Dataset, label_column: str | None = None, split: str = "") -> str:
     """The label part of [`find_columns`]."""
     features = dataset.features
     named = [name for name in LABEL_NAMES if name in features]
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
-    return _choose(features, label_column, named or classes, "label")
+    try:
+        return _choose(features, label_column, named or classes, "label")
+    except DataError as error:
+        if split:
+            raise DataError(f"{split}: {error}") from None
+        raise
+
+
+def without_unlabelled_test(
+    splits: Mapping[str, Dataset], label_column: str | None = None
+) -> dict[str, Dataset]:
+    """All splits, except for a test split that nothing can be scored on.
+
+    That of a competition has no labels; nobody needs one to search. A warning says so.
+
+    Args:
+        splits: by name; only that named `test` may be left out.
+        label_column: see [`find_columns`].
+    """
+    kept = dict(splits)
+    if "test" in kept and (reason := _why_unlabelled(kept["test"], label_column)):
+        logger.warning("the split test is not used: %s", reason)
+        del kept["test"]
+    return kept
+
+
+def _why_unlabelled(dataset: Dataset, label_column: str | None) -> str | None:
+    try:
+        column = find_label_column(dataset, label_column)
+    except DataError as error:
+        return str(error)
+    values = dataset.with_format(None).select_columns([column])[:][column]
+    # Integers as well: what marks a missing label is the same without names of classes.
+    if all(value is None or value == -1 for value in values):
+        return f"column {column!r} holds no label, but only None or -1"
+    return None
 
 
 def _choose(
@@ -164,12 +206,13 @@ def _can_hold_image(feature: Any) -> bool:
     )
 
 
-def class_names(dataset: Dataset, column: str) -> list[str]:
+def class_names(dataset: Dataset, column: str, split: str = "the data set") -> list[str]:
     """The name of the class of each sample.
 
     Args:
         dataset: of `ClassLabel`, integer, boolean or string labels.
         column: the labels.
+        split: what to call `dataset` in an error message.
 
     Returns:
         For each row, the class as a string: `"cat"`, `"7"`, `"True"`.
@@ -183,24 +226,26 @@ def class_names(dataset: Dataset, column: str) -> list[str]:
     for row, value in enumerate(values):
         if value is None or (isinstance(feature, ClassLabel) and value == -1):
             raise DataError(
-                f"row {row} has no label: column {column!r} is {value}; label or remove the row, "
-                "or leave out a split that is not labelled"
+                f"row {row} of {split} has no label: column {column!r} is {value}; label or remove "
+                "the row, or leave out a split that is not labelled"
             )
         if not isinstance(value, (str, int)):
             raise DataError(
-                f"labels must be integers, strings or booleans, but row {row} of column {column!r} "
-                f"is {value!r}; name another column with label_column=... (--label-column)"
+                f"labels must be integers, strings or booleans, but row {row} of {split} has "
+                f"{value!r} in column {column!r}; name another column with label_column=... "
+                "(--label-column)"
             )
         names.append(feature.int2str(value) if isinstance(feature, ClassLabel) else str(value))
     return names
 
 
-def label_names_of(dataset: Dataset, column: str) -> tuple[str, ...]:
+def label_names_of(dataset: Dataset, column: str, split: str = "the data set") -> tuple[str, ...]:
     """The classes in the order of their numbers.
 
     Args:
         dataset: the training data.
         column: the labels.
+        split: what to call `dataset` in an error message.
 
     Returns:
         `ClassLabel`: its names, in its order. Otherwise the values that occur, as strings: integers
@@ -212,7 +257,7 @@ def label_names_of(dataset: Dataset, column: str) -> tuple[str, ...]:
     feature = dataset.features[column]
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
-    names = set(class_names(dataset, column))
+    names = set(class_names(dataset, column, split))
     is_integer = isinstance(feature, Value) and "int" in feature.dtype
     return tuple(sorted(names, key=int) if is_integer else sorted(names))
 
@@ -235,7 +280,7 @@ def encode_labels(
         DataError: a label is missing, or is not among `label_names`.
     """
     numbers = {name: number for number, name in enumerate(label_names)}
-    names = class_names(dataset, column)
+    names = class_names(dataset, column, split)
     for row, name in enumerate(names):
         if name not in numbers:
             known = ", ".join(label_names[:10]) + (", ..." if len(label_names) > 10 else "")

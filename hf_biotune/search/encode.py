@@ -18,7 +18,7 @@ from torch import nn
 from ..classification import takes_names
 from ..exceptions import DataError
 from .augmentation import Augmentation
-from .columns import encode_labels, find_columns, label_names_of
+from .columns import encode_labels, find_columns, label_names_of, without_unlabelled_test
 from .data import EncodedSplit, shortened
 from .data_splits import DataSplits, check_parts
 from .images import LARGEST_OF_8_BITS, decode_by_range
@@ -47,7 +47,8 @@ def encode_splits(
     """Encode training, validation and test images alike.
 
     Args:
-        splits: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`.
+        splits: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`. A
+            test split without labels is left out, with a warning.
         image_processor: see [`encode_images`].
         name: of the data set, for reports.
         image_column: see [`encode_images`].
@@ -64,14 +65,14 @@ def encode_splits(
     """
     transform = as_transform(image_processor, image_size)
     check_parts(splits)
-    label_names = label_names_of(
-        splits["train"], find_columns(splits["train"], image_column, label_column).label
-    )
+    parts = without_unlabelled_test(splits, label_column)
+    columns = find_columns(parts["train"], image_column, label_column, "train")
+    label_names = label_names_of(parts["train"], columns.label, "train")
     encoded = {
         split: _encode(
             dataset, transform, image_column, label_column, label_names, skip_bad_images, split
         )
-        for split, dataset in splits.items()
+        for split, dataset in parts.items()
     }
     train = replace(encoded["train"], augmentation=augmentation)
     return DataSplits(train, encoded["validation"], encoded.get("test"), name)
@@ -126,7 +127,7 @@ def _encode(
 ) -> EncodedSplit:
     if len(dataset) == 0:
         raise DataError(f"{split} has no sample; check the data set")
-    columns = find_columns(dataset, image_column, label_column)
+    columns = find_columns(dataset, image_column, label_column, split)
     labels = encode_labels(dataset, columns.label, label_names, split)
     pixels = _place_for((len(dataset), 3, *transform.size), split)
     errors = _encode_into(pixels, dataset, columns.image, transform, split)

@@ -23,6 +23,7 @@ from .columns import (
     find_label_column,
     holds_texts,
     may_hold_texts,
+    without_unlabelled_test,
 )
 from .data_splits import SPLIT_NAMES, split_of
 from .folds import draw_stratified
@@ -71,7 +72,8 @@ def load_dataset_splits(
         seed: of both draws.
 
     Returns:
-        `train`, `validation` and, if the data set has one, `test`. Images are not decoded yet.
+        `train`, `validation` and, if the data set has one with labels, `test`. Images are not
+        decoded yet.
 
     Raises:
         ConfigError: a fraction is out of range.
@@ -87,19 +89,24 @@ def load_dataset_splits(
     for name, split in splits.items():
         if len(split) == 0:
             raise DataError(f"the {name} split of {str(dataset)!r} has no sample")
+    splits = without_unlabelled_test(splits, label_column)
     if "validation" not in splits:
-        splits |= _cut_validation(splits["train"], label_column, validation_fraction, seed)
+        classes = _train_classes(splits, label_column)
+        splits |= _cut_validation(splits["train"], classes, validation_fraction, seed)
     if train_fraction < 1.0:
-        column = find_label_column(splits["train"], label_column)
-        kept, _ = draw_stratified(class_names(splits["train"], column), train_fraction, seed)
+        kept, _ = draw_stratified(_train_classes(splits, label_column), train_fraction, seed)
         splits["train"] = _select(splits["train"], kept)
     return DatasetDict({name: splits[name] for name in SPLIT_NAMES if name in splits})
 
 
+def _train_classes(splits: Mapping[str, Dataset], label_column: str | None) -> list[str]:
+    train = splits["train"]
+    return class_names(train, find_label_column(train, label_column, "train"), "train")
+
+
 def _cut_validation(
-    train: Dataset, label_column: str | None, fraction: float, seed: int
+    train: Dataset, names: list[str], fraction: float, seed: int
 ) -> dict[str, Dataset]:
-    names = class_names(train, find_label_column(train, label_column))
     for name, count in zip(*np.unique(names, return_counts=True), strict=True):
         if count < 2:
             raise DataError(

@@ -10,7 +10,13 @@ import torch
 from datasets import Dataset, DatasetDict
 
 from ..exceptions import ConfigError, DataError
-from .columns import encode_labels, find_label_column, find_text_column, label_names_of
+from .columns import (
+    encode_labels,
+    find_label_column,
+    find_text_column,
+    label_names_of,
+    without_unlabelled_test,
+)
 from .data import EncodedSplit
 from .data_splits import DataSplits, check_parts
 
@@ -32,7 +38,8 @@ def encode_text_splits(
     """Tokenise training, validation and test texts; those of the first two have one width.
 
     Args:
-        splits: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`.
+        splits: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`. A
+            test split without labels is left out, with a warning.
         tokenizer: see [`encode_texts`].
         name: of the data set, for reports.
         text_column: see [`encode_texts`].
@@ -46,11 +53,13 @@ def encode_text_splits(
         DataError: as [`encode_texts`], or a label in `validation` or `test` is not in `train`.
     """
     check_parts(splits)
-    label_names = label_names_of(splits["train"], find_label_column(splits["train"], label_column))
+    parts = without_unlabelled_test(splits, label_column)
+    column = find_label_column(parts["train"], label_column, "train")
+    label_names = label_names_of(parts["train"], column, "train")
     limit = _limit(tokenizer, max_length)
     texts = {
         split: _texts_of(dataset, text_column, label_column, split)
-        for split, dataset in splits.items()
+        for split, dataset in parts.items()
     }
     widths = {split: _width(of, tokenizer, limit, split) for split, of in texts.items()}
     # One for both: the winner may be trained on them together.
@@ -59,7 +68,7 @@ def encode_text_splits(
         split: _encode(
             dataset, texts[split], tokenizer, label_column, label_names, widths[split], split
         )
-        for split, dataset in splits.items()
+        for split, dataset in parts.items()
     }
     return DataSplits(encoded["train"], encoded["validation"], encoded.get("test"), name)
 
@@ -144,7 +153,8 @@ def _encode(
     width: int,
     split: str,
 ) -> EncodedSplit:
-    labels = encode_labels(dataset, find_label_column(dataset, label_column), label_names, split)
+    column = find_label_column(dataset, label_column, split)
+    labels = encode_labels(dataset, column, label_names, split)
     encoded = tokenizer(
         texts, truncation=True, max_length=width, padding="max_length", return_tensors="pt"
     )

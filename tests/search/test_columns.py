@@ -125,14 +125,17 @@ def test_a_label_that_training_lacks_is_named():
     [
         (
             labels(["a", None]),
-            "row 1 has no label: column 'label' is None; label or remove the row",
+            "row 1 of the data set has no label: column 'label' is None; label or remove",
         ),
-        (labels([0, -1], ClassLabel(names=["a"])), "row 1 has no label: column 'label' is -1"),
+        (
+            labels([0, -1], ClassLabel(names=["a"])),
+            "row 1 of the data set has no label: column 'label' is -1",
+        ),
         (
             labels([0.5]),
-            "labels must be integers, strings or booleans, but row 0 of .* is 0.5; name",
+            "labels must be integers, strings or booleans, but row 0 of .* has 0.5 in column 'la",
         ),
-        (labels([[1, 2]]), r"but row 0 of column 'label' is \[1, 2\]"),
+        (labels([[1, 2]]), r"but row 0 of .* has \[1, 2\] in column 'label'"),
     ],
 )
 def test_missing_and_impossible_labels_are_explained(dataset, message):

@@ -212,6 +212,24 @@ def test_an_error_says_which_split_it_is_about():
         encode_splits(DatasetDict(train=good, validation=other), TRANSFORM, name="x")
 
 
+def test_an_error_about_labels_says_which_split_it_is_about():
+    good, unlabelled = images([0, 200]), images([0, 200], labels=[0, -1])
+    with pytest.raises(DataError, match="row 1 of validation has no label: column 'label' is -1"):
+        encode_splits(DatasetDict(train=good, validation=unlabelled), TRANSFORM, name="x")
+    other = good.rename_column("label", "kind").cast_column("kind", Value("int64"))
+    with pytest.raises(DataError, match="validation: no label column found; the columns are: im"):
+        encode_splits(DatasetDict(train=good, validation=other), TRANSFORM, name="x")
+    with pytest.raises(DataError, match="train: no label column found"):
+        encode_splits(DatasetDict(train=other, validation=good), TRANSFORM, name="x")
+
+
+def test_test_images_without_labels_are_left_out(caplog):
+    good, test = images([0, 200]), images([0, 200], labels=[-1, -1])
+    splits = DatasetDict(train=good, validation=good, test=test)
+    assert encode_splits(splits, TRANSFORM, name="x").test is None
+    assert "the split test is not used: column 'label' holds no label" in caplog.text
+
+
 class Items(torch.utils.data.Dataset):
     """A torch data set of given items."""
 

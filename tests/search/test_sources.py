@@ -152,7 +152,7 @@ def test_a_csv_class_may_be_called_na_but_an_empty_field_is_missing(tmp_path):
     file.write_text("image,label\n" + "".join(f"{n},NA\n" for n in names))
     assert set(load_dataset_splits(file)["train"]["label"]) == {"NA"}
     file.write_text(f"image,label\n{names[0]},\n{names[1]},a\n")
-    with pytest.raises(DataError, match="row 0 has no label: column 'label' is None"):
+    with pytest.raises(DataError, match="row 0 of train has no label: column 'label' is None"):
         load_dataset_splits(file)
     file.write_text(f"image,label\n{names[0]},a\n,a\n")
     with pytest.raises(DataError, match=r"row 1 of '.*train\.csv' has no path in column 'image'"):
@@ -252,6 +252,31 @@ def test_an_empty_split_is_named(tmp_path):
     images(0).to_parquet(tmp_path / "val.parquet")
     with pytest.raises(DataError, match=r"the validation split of '.*' has no sample"):
         load_dataset_splits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": [-1, -1]}, "column 'label' holds no label, but only None or -1"),
+        ({"label": [None, None]}, "column 'label' holds no label, but only None or -1"),
+        ({}, "no label column found; the columns are: text"),
+    ],
+)
+def test_a_test_split_without_labels_is_left_out(columns, message, tmp_path, caplog):
+    train = Dataset.from_dict({"text": ["a", "b", "c", "d"], "label": [0, 1] * 2})
+    test = Dataset.from_dict({"text": ["e", "f"], **columns})
+    for name, split in (("train", train), ("validation", train), ("test", test)):
+        split.to_parquet(tmp_path / f"{name}.parquet")
+    assert sizes(load_dataset_splits(tmp_path)) == {"train": 4, "validation": 4}
+    assert f"the split test is not used: {message}" in caplog.text
+
+
+def test_one_label_is_enough_to_keep_a_test_split(tmp_path):
+    for name, labels in (("train", [0, 1]), ("validation", [0, 1]), ("test", [-1, 1])):
+        Dataset.from_dict({"text": ["a", "b"], "label": labels}).to_parquet(
+            tmp_path / f"{name}.parquet"
+        )
+    assert "test" in load_dataset_splits(tmp_path)
 
 
 def test_a_class_with_one_sample_cannot_be_divided(tmp_path):

@@ -97,6 +97,13 @@ def test_texts_may_come_with_the_files_that_they_are_from(columns, options, toke
     assert (len(data.train), len(data.validation)) == (8, 2)
 
 
+def test_test_texts_without_labels_are_left_out(tokenizer, caplog):
+    few = Dataset.from_dict({"text": ["mean", "sum"], "label": [0, 1]})
+    splits = DatasetDict(train=few, validation=few, test=few.remove_columns("label"))
+    assert encode_text_splits(splits, tokenizer, name="few").test is None
+    assert "the split test is not used: no label column found" in caplog.text
+
+
 def test_images_beside_texts_are_not_looked_at(tokenizer):
     columns = {"text": ["mean", "sum"], "label": [0, 1], "image": ["gone.png", "lost.png"]}
     dataset = Dataset.from_dict(columns).cast_column("image", Image())
