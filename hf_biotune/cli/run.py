@@ -36,6 +36,7 @@ from hf_biotune.search.models import (
     load_tokenizer,
     task_of,
     text_classifier,
+    text_limit,
 )
 from hf_biotune.search.sources import load_dataset_splits
 from hf_biotune.search.study import check_learning_rate
@@ -179,6 +180,7 @@ def _encoded_texts(
 ) -> tuple[Callable[[], nn.Module], DataSplits]:
     _refuse(options, "image_column", "image_size", "skip_bad_images", task=TEXT_TASK)
     tokenizer = load_tokenizer(options["model"])
+    pad_token_id = tokenizer.pad_token_id
     data = encode_text_splits(
         splits,
         tokenizer,
@@ -186,8 +188,8 @@ def _encoded_texts(
         text_column=options["text_column"],
         label_column=options["label_column"],
         max_length=options["max_length"],
+        model_limit=text_limit(options["model"], pad_token_id=pad_token_id),
     )
-    pad_token_id = tokenizer.pad_token_id
     return text_classifier(options["model"], data.label_names, pad_token_id=pad_token_id), data
 
 

@@ -26,6 +26,7 @@ from ..search.models import (
     load_tokenizer,
     task_of,
     text_classifier,
+    text_limit,
 )
 from ..search.sources import load_dataset_splits
 from ..search.study import check_learning_rate, default_training_arguments
@@ -157,13 +158,15 @@ class LoadedArena:
         arena = self.arena
         name = Path(arena.dataset).name
         if self.task == TEXT_TASK:
+            tokenizer = load_tokenizer(arena.model)
             return encode_text_splits(
                 splits,
-                load_tokenizer(arena.model),
+                tokenizer,
                 name=name,
                 text_column=arena.text_column,
                 label_column=arena.label_column,
                 max_length=arena.max_length,
+                model_limit=text_limit(arena.model, pad_token_id=tokenizer.pad_token_id),
             )
         return encode_splits(
             splits,

@@ -27,6 +27,27 @@ AUTO_CLASSES = {
     TEXT_TASK: AutoModelForSequenceClassification,
 }
 
+# Their first position is the one after that of padding; those before are never used.
+_COUNT_FROM_PADDING = frozenset(
+    (
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "layoutlmv3",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    )
+)
+
 
 def task_of(model: str, **hub_kwargs: Any) -> str:
     """Whether a model classifies images or texts.
@@ -84,6 +105,32 @@ def load_tokenizer(model: str, **hub_kwargs: Any) -> Any:
         # As is usual for decoders such as GPT-2; the attention mask hides what is padded.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def text_limit(model: str, *, pad_token_id: int | None = None, **hub_kwargs: Any) -> int | None:
+    """How many tokens a model has positions for, whatever its tokenizer says.
+
+    Args:
+        model: a repository on the Hub or a local directory.
+        pad_token_id: see [`text_classifier`].
+        hub_kwargs: `revision`, `token`, ... of `from_pretrained`.
+
+    Returns:
+        `model_limit` of [`encode_text_splits`]; `None` for a model that takes texts of any length.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    config = _config(model, hub_kwargs).get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    # DeBERTa, where it counts distances between tokens only; XLNet, which says -1, does so too.
+    is_relative = not getattr(config, "position_biased_input", True)
+    if is_relative or positions is None or positions < 1:
+        return None
+    if config.model_type in _COUNT_FROM_PADDING:
+        padding = config.pad_token_id if pad_token_id is None else pad_token_id
+        positions -= (padding or 0) + 1
+    return int(positions)
 
 
 def image_classifier(

@@ -34,6 +34,7 @@ def encode_text_splits(
     text_column: str | None = None,
     label_column: str | None = None,
     max_length: int | None = None,
+    model_limit: int | None = None,
 ) -> DataSplits:
     """Tokenise training, validation and test texts; those of the first two have one width.
 
@@ -45,6 +46,7 @@ def encode_text_splits(
         text_column: see [`encode_texts`].
         label_column: see [`encode_texts`].
         max_length: see [`encode_texts`].
+        model_limit: see [`encode_texts`].
 
     Returns:
         The splits, with the classes of `train`.
@@ -56,7 +58,7 @@ def encode_text_splits(
     parts = without_unlabelled_test(splits, label_column)
     column = find_label_column(parts["train"], label_column, "train")
     label_names = label_names_of(parts["train"], column, "train")
-    limit = _limit(tokenizer, max_length)
+    limit = _limit(tokenizer, max_length, model_limit)
     texts = {
         split: _texts_of(dataset, text_column, label_column, split)
         for split, dataset in parts.items()
@@ -81,6 +83,7 @@ def encode_texts(
     label_column: str | None = None,
     label_names: Sequence[str] | None = None,
     max_length: int | None = None,
+    model_limit: int | None = None,
 ) -> EncodedSplit:
     """Tokenise every text of a data set, once; all are padded to the longest one.
 
@@ -93,6 +96,8 @@ def encode_texts(
         label_names: the classes in the order of their numbers; default: those of this data set.
         max_length: tokens after which a text is cut off, at least 8. Default: what the model was
             made for, at most 512.
+        model_limit: what the model was made for, see [`text_limit`]. Default: what the tokenizer
+            knows, which may be nothing.
 
     Raises:
         ConfigError: `max_length` is less than 8, or more than the model was made for.
@@ -108,7 +113,7 @@ def encode_texts(
         label_names = label_names_of(dataset, find_label_column(dataset, label_column))
     split = str(dataset.split or "the data set")
     texts = _texts_of(dataset, text_column, label_column, split)
-    width = _width(texts, tokenizer, _limit(tokenizer, max_length), split)
+    width = _width(texts, tokenizer, _limit(tokenizer, max_length, model_limit), split)
     return _encode(dataset, texts, tokenizer, label_column, label_names, width, split)
 
 
@@ -165,8 +170,10 @@ def _encode(
     )
 
 
-def _limit(tokenizer: Any, max_length: int | None) -> int:
+def _limit(tokenizer: Any, max_length: int | None, model_limit: int | None) -> int:
     longest = int(tokenizer.model_max_length)
+    if model_limit is not None:
+        longest = min(longest, model_limit)
     if max_length is None:
         return min(longest, _LONGEST)
     if not 8 <= max_length <= longest:

@@ -140,6 +140,19 @@ def test_an_option_for_images_is_refused_for_texts(
     assert "which is for text classification" in errors
 
 
+def test_a_text_longer_than_the_model_takes_is_refused(
+    run, language_model_directory, text_tables, tmp_path
+):
+    model = tmp_path / "model"
+    shutil.copytree(language_model_directory, model)
+    tokenizer = AutoTokenizer.from_pretrained(language_model_directory, model_max_length=None)
+    tokenizer.save_pretrained(model)
+    source = ["--model", model, "--dataset", text_tables]
+    status, _, errors = run("search", *source, "--output-dir", tmp_path, "--max-length", "65")
+    assert status == 2
+    assert "max_length must be in [8, 64]" in errors
+
+
 def test_searching_again_goes_on_with_what_is_there(run, source, tmp_path):
     run("search", *source, "--output-dir", tmp_path, *TINY)
     status, output, _ = run("search", *source, "--output-dir", tmp_path, *TINY)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from texts import text_splits
+from transformers import AutoTokenizer
 
 from hf_biotune.contest.arena import Arena, LoadedArena, redraw
 from hf_biotune.exceptions import ConfigError, DataError
@@ -86,6 +89,15 @@ def test_texts_of_every_split_are_encoded_to_one_width(text_model, scipy_texts):
         assert data.train.inputs["input_ids"].shape == (12, 16)
     assert loaded.split(1).train.fingerprint != loaded.split(0).train.fingerprint
     assert loaded.model_init(data)().num_labels == 3
+
+
+def test_a_text_longer_than_the_model_takes_is_refused(text_model, scipy_texts, tmp_path):
+    shutil.copytree(text_model, tmp_path, dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(text_model, model_max_length=None)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = LoadedArena(Arena(str(tmp_path), str(scipy_texts), max_length=65))
+    with pytest.raises(ConfigError, match=r"max_length must be in \[8, 64\]"):
+        loaded.split(0)
 
 
 def test_options_of_the_other_task_are_refused(text_model, scipy_texts):

@@ -8,14 +8,18 @@ from datasets import Dataset, DatasetDict, Image
 from texts import PARTS, scipy_descriptions, text_splits, write_bert
 from transformers import (
     AutoTokenizer,
+    DebertaV2Config,
     LlamaConfig,
     LlamaForSequenceClassification,
+    MPNetForSequenceClassification,
+    RobertaForSequenceClassification,
     TrainingArguments,
+    XLNetConfig,
 )
 
 from hf_biotune.exceptions import ConfigError, DataError
 from hf_biotune.search import SearchConfig, biotune_search, encode_text_splits, encode_texts
-from hf_biotune.search.models import load_tokenizer, task_of, text_classifier
+from hf_biotune.search.models import load_tokenizer, task_of, text_classifier, text_limit
 from hf_biotune.search.sources import load_dataset_splits
 
 
@@ -139,6 +143,40 @@ def test_a_length_that_the_model_cannot_take_is_refused(tokenizer, length):
     dataset = Dataset.from_dict({"text": ["a"], "label": [0]})
     with pytest.raises(ConfigError, match=rf"max_length must be in \[8, 64\].*got {length}"):
         encode_texts(dataset, tokenizer, max_length=length)
+
+
+def test_the_limit_of_the_model_holds_where_the_tokenizer_knows_none(bert, caplog):
+    tokenizer = AutoTokenizer.from_pretrained(bert, model_max_length=None)
+    assert tokenizer.model_max_length > 10**20
+    dataset = Dataset.from_dict({"text": ["mean " * 30, "mean"], "label": ["a", "b"]})
+    split = encode_texts(dataset, tokenizer, model_limit=16)
+    assert split.inputs["input_ids"].shape == (2, 16)
+    assert "cut off after 16 tokens" in caplog.text
+    splits = DatasetDict(train=dataset, validation=dataset)
+    with pytest.raises(ConfigError, match=r"max_length must be in \[8, 16\].*got 17"):
+        encode_text_splits(splits, tokenizer, name="x", max_length=17, model_limit=16)
+
+
+@pytest.mark.parametrize("kind", [RobertaForSequenceClassification, MPNetForSequenceClassification])
+def test_the_limit_of_a_model_is_the_longest_text_that_it_takes(kind, tmp_path):
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    config = kind.config_class(
+        vocab_size=20, num_hidden_layers=1, max_position_embeddings=18, pad_token_id=1, **sizes
+    )
+    kind(config).save_pretrained(tmp_path)
+    limit = text_limit(str(tmp_path))
+    assert limit == 16
+    model = text_classifier(str(tmp_path), ["a", "b"])()
+    assert model(input_ids=torch.full((1, limit), 5)).logits.shape == (1, 2)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, limit + 1), 5))
+
+
+def test_a_model_that_counts_distances_has_no_limit(bert, tmp_path):
+    assert text_limit(bert) == 64
+    for number, config in enumerate([XLNetConfig(), DebertaV2Config(position_biased_input=False)]):
+        config.save_pretrained(tmp_path / str(number))
+        assert text_limit(str(tmp_path / str(number))) is None
 
 
 def test_the_only_strings_beside_the_labels_are_the_texts(tokenizer):
