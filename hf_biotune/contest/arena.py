@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetDict, Features, concatenate_datasets
 from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainingArguments
 
 from ..blocks import BlockSpec
 from ..exceptions import ConfigError, DataError
-from ..search.columns import class_names, find_label_column
+from ..search.columns import (
+    class_names,
+    encode_labels,
+    find_image_column,
+    find_label_column,
+    find_text_column,
+    label_names_of,
+)
 from ..search.data_splits import DataSplits
 from ..search.encode import encode_splits
 from ..search.models import (
@@ -145,7 +152,12 @@ class LoadedArena:
             DataError: as [`redraw`], or samples can't be read, or there are not as many classes as
                 there should be.
         """
-        data = self._encoded(redraw(self._shipped, number, self.arena.label_column))
+        label_column, train = self.arena.label_column, self._shipped["train"]
+        if self.task == TEXT_TASK:
+            input_column = find_text_column(train, self.arena.text_column, label_column)
+        else:
+            input_column = find_image_column(train, self.arena.image_column)
+        data = self._encoded(redraw(self._shipped, number, label_column, input_column))
         wanted, found = self.arena.n_classes, len(data.label_names)
         if wanted is not None and found != wanted:
             raise DataError(
@@ -198,34 +210,94 @@ class LoadedArena:
                 )
 
 
-def redraw(shipped: DatasetDict, number: int, label_column: str | None = None) -> DatasetDict:
+def redraw(
+    shipped: DatasetDict,
+    number: int,
+    label_column: str | None = None,
+    input_column: str | None = None,
+) -> DatasetDict:
     """Training, validation and test samples, drawn anew from all samples of a data set.
 
     Each part keeps its number of samples of each class. A data set without a test part gets one of
-    a fifth of each class, before anything else.
+    a fifth of each class, before anything else. Classes are those of `train`, by their names.
 
     Args:
         shipped: as [`load_dataset_splits`] returns: `train`, `validation` and perhaps `test`.
         number: of the split, which is the seed of the draw. 0: the parts as they are shipped, if
             there is a test part.
         label_column: default: found.
+        input_column: the only other one to keep. Default: all that are alike in all parts.
 
     Raises:
         ConfigError: `number` is negative.
-        DataError: a class has too few samples to have one in each part.
+        DataError: a class has too few samples to have one in each part, or is not in `train`, or
+            the inputs of a part are of another kind.
     """
     if number < 0:
         raise ConfigError(f"the number of a split must be at least 0, got {number}")
     if number == 0 and "test" in shipped:
         return shipped
-    pool = concatenate_datasets([shipped[name] for name in _PARTS if name in shipped])
-    column = find_label_column(pool, label_column)
+    aligned = _aligned(shipped, label_column, input_column)
+    pool = concatenate_datasets(list(aligned.values()))
+    column = find_label_column(aligned["train"], label_column)
     names = np.asarray(class_names(pool, column))
-    parts = _parts_by_counts(names, _counts(shipped, column, names), number)
+    parts = _parts_by_counts(names, _counts(aligned, column, names), number)
     return DatasetDict({part: _select(pool, rows) for part, rows in parts.items()})
 
 
-def _counts(shipped: DatasetDict, column: str, names: NDArray[Any]) -> dict[str, dict[str, int]]:
+def _aligned(
+    shipped: DatasetDict, label_column: str | None, input_column: str | None
+) -> dict[str, Dataset]:
+    """The parts with the same columns, whose labels mean the same in all of them."""
+    train, parts = shipped["train"], [part for part in _PARTS if part in shipped]
+    column = find_label_column(train, label_column, "train")
+    inputs = [input_column] if input_column else _common_inputs(shipped, column)
+    features = Features({name: train.features[name] for name in (*inputs, column)})
+    if all(_has_features(shipped[part], features) for part in parts):
+        return {part: shipped[part].select_columns(list(features)) for part in parts}
+    features[column] = ClassLabel(names=list(label_names_of(train, column, "train")))
+    return {
+        part: _with_features(shipped[part], features, column, label_column, part) for part in parts
+    }
+
+
+def _has_features(dataset: Dataset, features: Features) -> bool:
+    return all(dataset.features.get(name) == feature for name, feature in features.items())
+
+
+def _common_inputs(shipped: DatasetDict, label_column: str) -> list[str]:
+    features = [part.features for part in shipped.values()]
+    return [
+        name
+        for name, feature in shipped["train"].features.items()
+        if name != label_column and all(of_part.get(name) == feature for of_part in features)
+    ]
+
+
+def _with_features(
+    dataset: Dataset, features: Features, column: str, label_column: str | None, part: str
+) -> Dataset:
+    own_column = find_label_column(dataset, label_column, part)
+    inputs = {name: feature for name, feature in features.items() if name != column}
+    try:
+        labels = encode_labels(dataset, own_column, features[column].names, part).tolist()
+        # In memory, as in `_select`.
+        selected = dataset.select_columns(list(inputs)).flatten_indices(keep_in_memory=True)
+        if selected.features != inputs:
+            selected = selected.cast(Features(inputs), keep_in_memory=True)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{part} can't be mixed with train, since its inputs differ: {error}; give both the "
+            f"same columns: {', '.join(map(repr, inputs))}"
+        ) from error
+    return selected.add_column(column, labels, feature=features[column])
+
+
+def _counts(
+    shipped: Mapping[str, Dataset], column: str, names: NDArray[Any]
+) -> dict[str, dict[str, int]]:
     """How many samples of each class each part shall have."""
     parts = {part: class_names(shipped[part], column) for part in _PARTS if part in shipped}
     counts = {

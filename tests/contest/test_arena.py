@@ -74,6 +74,51 @@ def test_a_class_that_is_too_small_is_named():
         redraw(shipped, 0)
 
 
+def with_labels(dataset, names, feature):
+    """The same samples, whose classes are called and numbered in another way."""
+    labels = [names[number] for number in dataset["label"]]
+    return dataset.remove_columns("label").add_column("label", labels, feature=feature)
+
+
+@pytest.mark.parametrize(
+    ("names", "feature"),
+    [
+        ([1, 0], ClassLabel(names=["b", "a"])),
+        (["a", "b"], Value("string")),
+        ([0, 1], ClassLabel(names=["a", "b"])),
+    ],
+)
+def test_parts_that_number_their_classes_otherwise_are_pooled_by_name(names, feature):
+    test = with_labels(SHIPPED["test"], names, feature).add_column("id", list(range(11)))
+    for label in ("label", "target"):
+        renamed = test if label == "label" else test.rename_column("label", label)
+        drawn = redraw(DatasetDict({**SHIPPED, "test": renamed}), 1)
+        assert texts_of(drawn) == texts_of(redraw(SHIPPED, 1))
+        for split in drawn.values():
+            assert split.features == SHIPPED["train"].features
+            assert all("ab"[row["label"]] == row["text"][1] for row in split)
+
+
+def test_a_class_that_training_lacks_is_named():
+    test = with_labels(SHIPPED["test"], ["a", "c"], Value("string"))
+    with pytest.raises(DataError, match="row 6 of test has the label 'c', which the training"):
+        redraw(DatasetDict({**SHIPPED, "test": test}), 1)
+
+
+def test_only_the_inputs_that_are_asked_for_are_kept_and_must_be_alike():
+    more = DatasetDict(
+        {name: split.add_column("id", ["x"] * len(split)) for name, split in SHIPPED.items()}
+    )
+    assert redraw(more, 1, input_column="text")["test"].column_names == ["text", "label"]
+    assert redraw(more, 1)["test"].column_names == ["text", "id", "label"]
+    long = more["test"].cast_column("text", Value("large_string"))
+    drawn = redraw(DatasetDict({**more, "test": long}), 1, input_column="text")
+    assert texts_of(drawn) == texts_of(redraw(SHIPPED, 1))
+    other = more["test"].rename_column("text", "body")
+    with pytest.raises(DataError, match="test can't be mixed with train, since its inputs differ"):
+        redraw(DatasetDict({**more, "test": other}), 1, input_column="text")
+
+
 def test_negative_splits_are_refused():
     with pytest.raises(ConfigError, match="at least 0, got -1"):
         redraw(SHIPPED, -1)
