@@ -31,6 +31,7 @@ _CHUNK = 64
 # Gray values of 12 bits, as cameras and scanners give them in files of 16 bits, stay below.
 _DARK = 4096
 _LABEL_KEYS = ("labels", "label", "label_ids")
+_USUAL_INPUTS = ("pixel_values", "input_ids")
 
 
 def encode_splits(
@@ -259,22 +260,20 @@ def encode_dataset(
             f"{' of length 0' if hasattr(dataset, '__len__') else ', which has no length'}"
         )
     _warn_of_augmentation(dataset)
-    chunks = [
-        _collate(dataset, range(start, min(start + _CHUNK, len(dataset))), columns)
-        for start in range(0, len(dataset), _CHUNK)
-    ]
-    shapes = {name: values.shape[1:] for name, values in chunks[0].items()}
-    for number, chunk in enumerate(chunks):
-        _check_shapes(chunk, shapes, number * _CHUNK)
-    tensors = {name: torch.cat([chunk[name] for chunk in chunks]) for name in shapes}
-    labels = tensors.pop("labels")
-    if labels.ndim != 1 or labels.is_floating_point():
-        raise DataError(
-            f"each item needs one integer label, got labels of shape {tuple(labels.shape)} and "
-            f"type {labels.dtype}; only classification is supported"
+    starts = range(0, len(dataset), _CHUNK)
+    chunks, labels = [], []
+    for start in starts:
+        chunk, of_chunk = _collate(
+            dataset, range(start, min(start + _CHUNK, len(dataset))), columns
         )
-    names = label_names or _names_from_features(dataset) or range(int(labels.max()) + 1)
-    return EncodedSplit(tensors, labels.to(torch.int64), tuple(map(str, names)))
+        chunks.append(chunk)
+        labels += of_chunk
+    shapes = {name: values.shape[1:] for name, values in chunks[0].items()}
+    for start, chunk in zip(starts, chunks, strict=True):
+        _check_shapes(chunk, shapes, start)
+    tensors = {name: torch.cat([chunk[name] for chunk in chunks]) for name in shapes}
+    names = label_names or _names_from_features(dataset) or range(max(labels) + 1)
+    return EncodedSplit(tensors, torch.tensor(labels), tuple(map(str, names)))
 
 
 def encode_for(
@@ -284,7 +283,8 @@ def encode_for(
 
     Args:
         model_init: makes the model. Columns that its `forward` does not know are left out, as
-            `Trainer` does it.
+            `Trainer` does it. A model that takes inputs by position, as those of timm do, gets as
+            many as it needs: `pixel_values` or `input_ids` if there are such, else the first.
         train: an [`EncodedSplit`], which stays as it is, or what [`encode_dataset`] takes.
         validation: the same; its classes are those of `train`, by their names if both have some.
 
@@ -293,8 +293,7 @@ def encode_for(
     """
     columns = None
     if not (isinstance(train, EncodedSplit) and isinstance(validation, EncodedSplit)):
-        model = model_init()
-        columns = list(inspect.signature(model.forward).parameters) if takes_names(model) else None
+        columns = _columns_for(model_init(), train)
     is_named = _has_names(train)
     if not isinstance(train, EncodedSplit):
         train = encode_dataset(train, columns=columns)
@@ -307,6 +306,30 @@ def encode_for(
             validation = encode_dataset(validation, train.label_names, columns)
     _check_classes(train, validation)
     return train, validation
+
+
+def _columns_for(model: nn.Module, train: Any) -> list[str] | None:
+    """The inputs that a model can take."""
+    parameters = inspect.signature(model.forward).parameters
+    if takes_names(model):
+        return list(parameters)
+    if isinstance(train, EncodedSplit):
+        return list(train.inputs)
+    kinds = {parameter.kind for parameter in parameters.values()}
+    item = train[0] if hasattr(train, "__len__") and len(train) else None
+    if not isinstance(item, Mapping) or inspect.Parameter.VAR_POSITIONAL in kinds:
+        return None
+    inputs = [k for k in item if k not in _LABEL_KEYS and _shape(item[k]) is not None]
+    needed = [name for name, parameter in parameters.items() if _is_needed(parameter)]
+    if set(needed) <= set(inputs):
+        return [name for name in inputs if name in parameters]
+    # Ids of samples, for example, would be taken for its second argument.
+    usual_first = sorted(inputs, key=lambda name: name not in _USUAL_INPUTS)
+    return usual_first[: len(needed)]
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
 
 
 def _has_names(dataset: Any) -> bool:
@@ -353,8 +376,8 @@ def _warn_of_augmentation(dataset: Any) -> None:
 
 def _collate(
     dataset: Any, rows: Sequence[int], columns: Sequence[str] | None
-) -> dict[str, torch.Tensor]:
-    """Items as transformers' own collator stacks them."""
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """Inputs as transformers' own collator stacks them, and labels."""
     from transformers import default_data_collator
 
     items = [dataset[row] for row in rows]
@@ -372,14 +395,34 @@ def _collate(
             f"but item {rows[0]} has {sorted(items[0])}; images and texts are encoded by "
             f"encode_splits and encode_text_splits, or by a transform of the data set"
         )
-    if columns is not None:
-        items = [{k: item[k] for k in item if k in columns or k in _LABEL_KEYS} for item in items]
+    # The collator knows some types of labels only.
+    labels = [_label_of(item, row) for row, item in zip(rows, items, strict=True)]
+    items = [
+        {k: item[k] for k in item if k not in _LABEL_KEYS and (columns is None or k in columns)}
+        for item in items
+    ]
     for name in items[0]:
         expected = _shape(items[0][name])
         for row, item in zip(rows, items, strict=True):
             if (shape := _shape(item.get(name))) != expected:
                 raise _shape_error(row, name, shape, rows[0], expected)
-    return dict(default_data_collator(items))
+    return dict(default_data_collator(items)), labels
+
+
+def _label_of(item: Mapping[str, Any], row: int) -> int:
+    key = next(key for key in _LABEL_KEYS if key in item)
+    label = item[key]
+    if label is None:
+        raise DataError(f"item {row} has no label: {key!r} is None; label or remove it")
+    # Tensors, arrays and numbers of numpy alike.
+    if _shape(label) == () and hasattr(label, "item"):
+        label = label.item()
+    if not isinstance(label, int):
+        raise DataError(
+            f"each item needs one integer label, but {key!r} of item {row} is {item[key]!r}; only "
+            "classification is supported"
+        )
+    return int(label)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

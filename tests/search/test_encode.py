@@ -266,8 +266,11 @@ def test_augmentation_that_would_be_frozen_in_is_told(caplog):
 
 
 @pytest.mark.parametrize("key", ["labels", "label", "label_ids"])
-def test_labels_may_have_any_of_three_names(key):
-    items = [{"x": np.arange(3), key: torch.tensor(1)}, {"x": np.arange(3), key: torch.tensor(0)}]
+@pytest.mark.parametrize(
+    "kind", [int, bool, np.int64, np.bool_, np.array, torch.tensor, lambda n: torch.tensor(n > 0)]
+)
+def test_labels_may_have_any_of_three_names_and_be_of_any_integer_type(key, kind):
+    items = [{"x": np.arange(3), key: kind(1)}, {"x": np.arange(3), key: kind(0)}]
     split = encode_dataset(Items(items), label_names=("no", "yes"))
     assert (list(split.inputs), split.labels.tolist()) == (["x"], [1, 0])
     assert split.label_names == ("no", "yes")
@@ -330,6 +333,34 @@ def test_validation_samples_keep_their_classes_however_these_are_numbered(is_enc
     assert encode_for(Takes, given, numbers)[1].labels.tolist() == [0, 1, 2]
 
 
+class TakesTwo(torch.nn.Module):
+    def forward(self, image, mask, scale=None):
+        return image
+
+
+class TakesNamed(torch.nn.Module):
+    def forward(self, x, mask=None):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "kept"),
+    [
+        (torch.nn.Sequential, ["idx", "pixel_values"], ["pixel_values"]),
+        (torch.nn.Sequential, ["input_ids", "idx"], ["input_ids"]),
+        (torch.nn.Sequential, ["x", "idx"], ["x"]),
+        (TakesTwo, ["first", "second", "idx"], ["first", "second"]),
+        (TakesNamed, ["idx", "x", "mask"], ["x", "mask"]),
+    ],
+)
+def test_a_model_that_knows_no_names_gets_as_many_inputs_as_it_needs(model, names, kept):
+    items = Items([{**dict.fromkeys(names, number), "labels": number} for number in range(2)])
+    for split in encode_for(model, items, items):
+        assert list(split.inputs) == kept
+    train = encode_dataset(items, columns=kept)
+    assert list(encode_for(model, train, items)[1].inputs) == kept
+
+
 @pytest.mark.parametrize("is_encoded", [False, True])
 def test_classes_that_are_numbers_in_training_have_the_names_that_validation_gives(is_encoded):
     train = Items([{"x": torch.zeros(1), "labels": 0}, {"x": torch.ones(1), "labels": 1}])
@@ -368,8 +399,13 @@ def item(length: int, label=0):
             "items must be dicts of inputs and 'labels', but item 0 is tuple; wrap the data set so",
         ),
         ([{"x": 1.0}], r"but item 0 is the keys \['x'\]; wrap"),
-        ([item(3, label=0.5)], "each item needs one integer label, got labels of .* torch.float32"),
-        ([item(3, label=[0, 1])], r"got labels of shape \(1, 2\)"),
+        (
+            [item(3, label=0.5)],
+            "each item needs one integer label, but 'labels' of item 0 is 0.5; only",
+        ),
+        ([item(3, label=[0, 1])], r"but 'labels' of item 0 is \[0, 1\]; only classification"),
+        ([item(3, label="cat")], "each item needs one integer label, but .* is 'cat'"),
+        ([item(3), item(3, label=None)], "item 1 has no label: 'labels' is None; label or remove"),
         ([], "a data set with a length of at least 1 is needed, got Items of length 0"),
     ],
 )
