@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -101,17 +102,24 @@ class ImageTransform:
                 [`resize_processor`].
 
         Raises:
-            DataError: it gives images of different sizes, or does more than resize and normalise,
-                so that the two steps would not give what it gives.
+            DataError: it gives images of different sizes or not of `image_size`, does more than
+                resize and normalise, so that the two steps would not give what it gives, or fails.
         """
         processor = getattr(processor, "image_processor", processor)
         if image_size is not None:
             processor = resize_processor(processor, image_size)
-        if hasattr(processor, "data_config"):
-            return cls._from_data_config(processor.data_config, None)
-        transform = _split_processor(processor)
-        _check_agreement(transform, processor)
-        return transform
+        with _failures_named(processor):
+            if hasattr(processor, "data_config"):
+                return cls._from_data_config(processor.data_config, None)
+            transform = _split_processor(processor)
+            if image_size is not None and transform.size != (image_size, image_size):
+                raise DataError(
+                    f"{type(processor).__name__} gives images of {transform.size} pixels for "
+                    f"image_size={image_size}; leave image_size out, or apply it yourself and use "
+                    "encode_dataset"
+                )
+            _check_agreement(transform, processor)
+            return transform
 
     @classmethod
     def _from_data_config(cls, config: Mapping[str, Any], image_size: int | None) -> ImageTransform:
@@ -140,18 +148,23 @@ def resize_processor(processor: Any, image_size: int) -> Any:
         A new processor; `processor` is left as it is.
 
     Raises:
-        DataError: `image_size` is less than 1.
+        DataError: `image_size` is less than 1, or the processor has no size that can be changed.
     """
     if image_size < 1:
         raise DataError(f"image_size must be at least 1 pixel, got {image_size}")
+    with _failures_named(processor):
+        return _resized(processor, image_size)
+
+
+def _resized(processor: Any, image_size: int) -> Any:
     if hasattr(processor, "data_config"):
         config = {**processor.data_config, "input_size": (3, image_size, image_size)}
         return type(processor)(config, architecture=getattr(processor, "architecture", None))
-    settings = processor.to_dict()
+    settings = {**processor.to_dict(), "do_resize": True}
     square = {"height": image_size, "width": image_size}
-    size = {edge: pixels for edge, pixels in dict(settings["size"]).items() if pixels}
+    size = {edge: pixels for edge, pixels in dict(settings.get("size") or {}).items() if pixels}
     crop = settings.get("crop_size") if settings.get("do_center_crop") else None
-    if crop:
+    if crop and size:
         scale = image_size / dict(crop)["height"]
         settings["size"] = {edge: round(pixels * scale) for edge, pixels in size.items()}
         settings["crop_size"] = square
@@ -160,7 +173,24 @@ def resize_processor(processor: Any, image_size: int) -> Any:
         settings["size"] = {"shortest_edge": image_size}
     else:
         settings["size"] = square
+        if crop:
+            settings["crop_size"] = square
     return type(processor).from_dict(settings)
+
+
+@contextmanager
+def _failures_named(processor: Any) -> Iterator[None]:
+    """What a processor that is not made for plain images raises may be anything."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        raise DataError(
+            f"{type(processor).__name__} can't be used as an image processor: "
+            f"{type(error).__name__}: {error}; apply it yourself and use encode_dataset, or give "
+            "ImageTransform.from_values(...)"
+        ) from error
 
 
 def _split_processor(processor: Any) -> ImageTransform:

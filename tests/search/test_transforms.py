@@ -167,6 +167,53 @@ def test_a_processor_without_pixel_values_is_refused():
         ImageTransform.from_processor(tokenizer)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"size": SQUARE}, {"size": SQUARE, "do_center_crop": True, "crop_size": SQUARE}]
+)
+def test_a_processor_that_does_not_resize_does_so_for_an_image_size(changes, photograph):
+    processor = transformers.BitImageProcessor(**{"do_center_crop": False, **changes})
+    processor.do_resize = False
+    transform = ImageTransform.from_processor(processor, image_size=32)
+    assert transform.size == (32, 32)
+    assert_within_one_gray_level(transform, resize_processor(processor, 32), photograph)
+    assert not processor.do_resize
+
+
+def test_a_processor_that_crops_without_a_size_is_resized_to_the_square():
+    processor = transformers.BitImageProcessor(crop_size=SQUARE, do_resize=False)
+    processor.size = None
+    assert ImageTransform.from_processor(processor, image_size=32).size == (32, 32)
+
+
+def test_a_processor_that_does_not_keep_to_the_image_size_is_refused():
+    class StubbornProcessor(transformers.ViTImageProcessor):
+        def resize(self, image, size, **kwargs):
+            return super().resize(image, type(size)(height=20, width=24), **kwargs)
+
+    message = r"StubbornProcessor gives images of \(20, 24\) pixels for image_size=32; leave"
+    with pytest.raises(DataError, match=message):
+        ImageTransform.from_processor(StubbornProcessor(size=SQUARE), image_size=32)
+
+
+class Failing:
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, **inputs):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError, ValueError, KeyError])
+def test_a_processor_that_fails_is_named(error):
+    message = (
+        f"Failing can't be used as an image processor: {error.__name__}: .*no text.*; apply it"
+    )
+    with pytest.raises(DataError, match=message):
+        ImageTransform.from_processor(Failing(error("no text")))
+    with pytest.raises(DataError, match=r"Failing can't be used .*: AttributeError: .*to_dict"):
+        resize_processor(Failing(error("no text")), 32)
+
+
 def test_nothing_is_guessed_without_a_processor():
     with pytest.raises(DataError, match=r"image_processor is None, so that size, mean and std are"):
         as_transform(None, 224)
