@@ -82,7 +82,8 @@ def _pooled(module: nn.Module, value: torch.Tensor, mask: torch.Tensor | None) -
         if mask is None or mask.shape[1] != value.shape[1]:
             return value.mean(1)
         weights = mask.to(value)[:, :, None]
-        return (value * weights).sum(1) / weights.sum(1)
+        # A text without tokens has no mean.
+        return (value * weights).sum(1) / weights.sum(1).clamp_min(1)
     if value.ndim == 4:
         return value.mean((1, 2) if _has_channels_last(module, value) else (2, 3))
     return value.reshape(len(value), -1)

@@ -95,13 +95,18 @@ def load_tokenizer(model: str, **hub_kwargs: Any) -> Any:
         hub_kwargs: `revision`, `token`, ... of `from_pretrained`.
 
     Raises:
-        ConfigError: there is no such model, or it has no tokenizer.
+        ConfigError: there is no such model, it has no tokenizer, or that has no token to pad with.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, **hub_kwargs)
     except (OSError, ValueError) as error:
         raise _unknown(model, "tokenizer", error) from error
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigError(
+                f"the tokenizer of {model!r} has neither a pad_token nor an eos_token, so that "
+                "texts can't be padded to one length; add a pad_token to it and save it"
+            )
         # As is usual for decoders such as GPT-2; the attention mask hides what is padded.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

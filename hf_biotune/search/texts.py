@@ -101,7 +101,8 @@ def encode_texts(
 
     Raises:
         ConfigError: `max_length` is less than 8, or more than the model was made for.
-        DataError: a column is missing or ambiguous, or a label or text is missing or unknown.
+        DataError: a column is missing or ambiguous, a label or text is missing or unknown, or a
+            text gives no token.
 
     Example:
         ```python
@@ -136,6 +137,12 @@ def _texts_of(
 def _width(texts: list[str], tokenizer: Any, limit: int, split: str) -> int:
     """Of the longest text, in tokens, as far as the model reads it."""
     lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
+    if 0 in lengths:
+        row = lengths.index(0)
+        raise DataError(
+            f"row {row} of {split} gives no token: its text is {texts[row]!r}; fill or remove the "
+            "row"
+        )
     if too_long := sum(length > limit for length in lengths):
         logger.warning(
             "%d of the %d texts of %s are cut off after %d tokens; the longest has %d",

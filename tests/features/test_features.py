@@ -72,6 +72,14 @@ def test_features_of_texts_are_means_over_tokens_without_padding(tmp_path):
     assert features[3] == pytest.approx(hidden[3, kept].mean(0).numpy(), abs=1e-5)
 
 
+def test_features_of_a_text_without_tokens_are_numbers(tmp_path):
+    directory = write_bert(tmp_path / "bert")
+    data = encode_text_splits(text_splits(), load_tokenizer(str(directory)), name="scipy")
+    data.train.inputs["attention_mask"][3] = 0
+    model = text_classifier(str(directory), PARTS)()
+    assert np.isfinite(head_inputs(model, data.train)).all()
+
+
 def test_extraction_leaves_no_hooks_and_the_mode_alone(digits_test):
     model = small_resnet().train()
     head_inputs(model, digits_test)

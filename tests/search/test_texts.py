@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict, Image
 from texts import PARTS, scipy_descriptions, text_splits, write_bert
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoTokenizer,
     DebertaV2Config,
@@ -189,6 +190,23 @@ def test_a_tokenizer_without_padding_pads_with_the_end(tokenizer, tmp_path):
     tokenizer.pad_token, tokenizer.eos_token = None, "[SEP]"
     tokenizer.save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path)).pad_token == "[SEP]"
+
+
+def test_a_tokenizer_that_has_nothing_to_pad_with_is_refused(tokenizer, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    tokenizer.pad_token = tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    message = r"the tokenizer of '.*' has neither a pad_token nor an eos_token, so .*; add a pad_to"
+    with pytest.raises(ConfigError, match=message):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_text_without_any_token_is_named(tokenizer):
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A")
+    dataset = Dataset.from_dict({"text": ["mean", " "], "label": [0, 1]})
+    with pytest.raises(DataError, match="row 1 of the data set gives no token: its text is ' '; f"):
+        encode_texts(dataset, tokenizer)
 
 
 def test_a_model_finds_the_end_of_a_text_by_what_the_tokenizer_fills_with(tmp_path):
