@@ -5,7 +5,7 @@ from .budget import Budget
 from .budget_plan import BudgetPlan
 from .data import EncodedSplit
 from .data_splits import DataSplits
-from .encode import encode_dataset, encode_images, encode_splits
+from .encode import encode_images, encode_splits
 from .ensemble import BioTuneEnsemble
 from .final import FineTuner, FineTuneResult
 from .fitness import FitnessEvaluator
@@ -14,6 +14,7 @@ from .front import Compromise
 from .history import history_of
 from .listener import SearchListener, TrialReport
 from .metrics import Metric, resolve_metric
+from .ready_made import encode_dataset
 from .result import SearchResult
 from .search_config import SearchConfig
 from .sources import load_dataset_splits

@@ -18,11 +18,11 @@ from transformers import TrainingArguments
 from ..blocks import BlockSpec
 from ..exceptions import ConfigError
 from .data import EncodedSplit
-from .encode import encode_for
 from .leadership import check_can_be_sent, leading, told_to
 from .listener import SearchListener
 from .metrics import resolve_metric
 from .ray_workers import PROCESSES, RAY, RayWorkers, check_backend
+from .ready_made import encode_for
 from .result import SearchResult
 from .search_config import SearchConfig
 from .storages import STUDY_NAME, open_storage
