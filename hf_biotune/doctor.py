@@ -145,6 +145,8 @@ def _space(name: str, path: Path) -> Finding:
         existing = existing.parent
     free = shutil.disk_usage(existing).free / _GIB
     value = f"{path}: {free:.1f} GiB free"
+    if not existing.is_dir():
+        return Finding("space", name, value, f"{existing} is a file; choose a directory")
     if not os.access(existing, os.W_OK):
         return Finding("space", name, value, f"{existing} can't be written to; choose another")
     if free < LITTLE_SPACE_GIB:

@@ -18,6 +18,7 @@ from .search.models import AUTO_CLASSES, IMAGE_TASK
 
 # Of more, a model card does not list the names.
 MOST_NAMED_CLASSES = 20
+_COMPARED = "at the same base learning rate, which is not tuned for any of them"
 PIXELS, TOKENS = "pixel_values", "input_ids"
 
 
@@ -72,7 +73,7 @@ def report_data_of(
         comparison=comparison,
         facts=facts,
         command=provenance.command,
-        python=loading_snippet(provenance, samples),
+        python=loading_snippet(provenance, samples, is_trained=comparison is not None),
         finalists=result.finalists_frame,
         importances=_importances(result),
         lineage=result.lineage(),
@@ -88,13 +89,16 @@ def _importances(result: SearchResult) -> pd.Series[float] | None:
         return None
 
 
-def facts_of(result: SearchResult, args: TrainingArguments, search: SearchConfig) -> dict[str, str]:
+def facts_of(
+    result: SearchResult, args: TrainingArguments, search: SearchConfig, *, has_finals: bool = True
+) -> dict[str, str]:
     """What a search was and spent, by name.
 
     Args:
         result: of the search.
         args: of its trainings.
         search: its settings.
+        has_finals: whether final models were trained too.
     """
     states = result.history["state"].value_counts().to_dict()
     individuals = ", ".join(f"{count} {state}" for state, count in states.items())
@@ -113,7 +117,7 @@ def facts_of(result: SearchResult, args: TrainingArguments, search: SearchConfig
         "winner": f"individual {result.best_trial}",
         "base learning rate": f"{args.learning_rate:g}",
         **_extra_facts(result),
-        "compared methods": "at the same base learning rate, which is not tuned for any of them",
+        **({"compared methods": _COMPARED} if has_finals else {}),
         "epochs": f"at most {args.num_train_epochs:g}",
         "batch size": str(args.per_device_train_batch_size * args.gradient_accumulation_steps),
         "schedule": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
@@ -121,7 +125,8 @@ def facts_of(result: SearchResult, args: TrainingArguments, search: SearchConfig
         "seed of the evolution": str(search.seed),
         "device": str(args.device),
         **({"prefix cache": str(cache)} if cache is not None and cache.share else {}),
-        "computed": f"{result.execution}; final trainings {precision_of(args)}",
+        "computed": str(result.execution)
+        + (f"; final trainings {precision_of(args)}" if has_finals else ""),
         "versions": f"Python {platform.python_version()}, {versions}",
     }
 
@@ -140,12 +145,15 @@ def _extra_facts(result: SearchResult) -> dict[str, str]:
     return {"extra genes": "; ".join(texts[name].format(x) for name, x in settings.items())}
 
 
-def loading_snippet(provenance: Provenance, samples: EncodedSplit) -> str:
+def loading_snippet(
+    provenance: Provenance, samples: EncodedSplit, *, is_trained: bool = True
+) -> str:
     """How to load the adapter in `adapter`, and what makes inputs of the size it was trained with.
 
     Args:
         provenance: the base model, and its task.
         samples: of the training.
+        is_trained: whether there is an adapter, rather than the configuration of one.
     """
     name = provenance.model_id or provenance.model
     auto = AUTO_CLASSES[provenance.task].__name__
@@ -153,7 +161,15 @@ def loading_snippet(provenance: Provenance, samples: EncodedSplit) -> str:
     preparer = "AutoImageProcessor" if is_image else "AutoTokenizer"
     classes = f"num_labels={samples.n_classes}"
     lines = [f"from transformers import {', '.join(sorted((auto, preparer)))}"]
-    lines.append("from hf_biotune import BioTuneModel")
+    if is_trained:
+        lines.append("from hf_biotune import BioTuneModel")
+        load = 'BioTuneModel.from_pretrained(base, "adapter").merge_and_unload()'
+    else:
+        lines += [
+            "from hf_biotune import get_biotune_model",
+            "from hf_biotune.tune import read_config",
+        ]
+        load = 'get_biotune_model(base, read_config("best_config.json"))  # not trained yet'
     if is_image:
         lines.append("from hf_biotune.search.transforms import resize_processor")
     if samples.n_classes <= MOST_NAMED_CLASSES:
@@ -163,7 +179,7 @@ def loading_snippet(provenance: Provenance, samples: EncodedSplit) -> str:
         f"\nbase = {auto}.from_pretrained(",
         f"    {name!r}, {classes}, ignore_mismatched_sizes=True",
         ")",
-        'model = BioTuneModel.from_pretrained(base, "adapter").merge_and_unload()',
+        f"model = {load}",
     ]
     shape = samples.inputs[PIXELS].shape if PIXELS in samples.inputs else ()
     if is_image and len(shape) == 4 and shape[2] == shape[3]:

@@ -29,6 +29,7 @@ from .exceptions import CheckpointError
 from .untrusted import shown
 
 CARD_NAME = "README.md"
+_ADAPTER_FILES = (CARD_NAME, "adapter_config.json", "adapter_model.safetensors")
 FIGURES = ("blocks", "importances", "evolution", "individuals", "comparison", "pareto")
 """The figures of a report, each a PNG file."""
 RUN_FILES = (
@@ -39,11 +40,14 @@ RUN_FILES = (
     "best_config.json",
     "history.csv",
     "comparison.json",
-    "adapter/*",
-    "ensemble/*",
-    "ensemble/*/*",
+    *(f"adapter/{name}" for name in _ADAPTER_FILES),
+    "ensemble/ensemble_config.json",
+    f"ensemble/{CARD_NAME}",
+    *(f"ensemble/*/{name}" for name in _ADAPTER_FILES),
 )
 """What a search writes and may be shown to the world; nothing else in its directory is."""
+# One of these tells that a directory is that of a run.
+SIGNS_OF_A_RUN = ("report.json", "best_config.json", "adapter/adapter_config.json")
 
 
 def locate(
@@ -126,9 +130,11 @@ def push_directory(
         for path in sorted(directory.glob(pattern))
         if path.is_file()
     ]
-    if not chosen:
+    is_run = files is not RUN_FILES or any((directory / sign).is_file() for sign in SIGNS_OF_A_RUN)
+    if not (chosen and is_run):
+        wanted = SIGNS_OF_A_RUN if files is RUN_FILES else files
         raise CheckpointError(
-            f"{str(directory)!r} holds none of {', '.join(files)}, so there is nothing to upload; "
+            f"{str(directory)!r} holds none of {', '.join(wanted)}, so there is nothing to upload; "
             f"give the output directory of a search"
         )
     with _explained(shown(repo_id), "written", revision):

@@ -41,6 +41,7 @@ from .search import (
     biotune_search,
     resolve_metric,
 )
+from .search.output_directory import ADAPTER_NAME
 from .search.search_config import starting_statistics
 from .search.storages import STUDY_NAME
 from .search.team import check_is_no_team
@@ -136,7 +137,10 @@ def tune(
         listener=listener,
     )
     directory = Path(args.output_dir)
-    write_search(result, directory, provenance.command)
+    # Beside the adapter of an earlier winner, the new one's configuration waits for its own.
+    is_first = not (directory / ADAPTER_NAME).is_dir()
+    if is_first:
+        write_search(result, directory, provenance.command)
     tuner = FineTuner(
         model_init,
         data,
@@ -158,8 +162,10 @@ def tune(
     comparison = frame_of(finals.rows)
     comparison.to_json(directory / "comparison.json", orient="records", indent=2)
     _name_base(finals.saved.model.active_peft_config, provenance)
-    adapter = directory / "adapter"
+    adapter = directory / ADAPTER_NAME
     finals.saved.model.save_pretrained(adapter)
+    if not is_first:
+        write_search(result, directory, provenance.command)
     facts = facts_of(result, args, search) | {"saved adapter": finals.description}
     page = report_data_of(result, comparison, facts, search, provenance, data.train)
     if data.test is not None and finals.saved.test_logits is not None:
@@ -291,7 +297,7 @@ def write_search_report(
     Returns:
         The path of `report.html`.
     """
-    facts = facts_of(result, args, search)
+    facts = facts_of(result, args, search, has_finals=False)
     page = report_data_of(result, None, facts, search, provenance, samples)
     return write_report(args.output_dir, page)
 

@@ -68,6 +68,12 @@ def test_little_space_and_a_directory_that_is_not_there_yet(tmp_path, monkeypatc
     assert finding.problem == "less than 5 GiB; make room"
 
 
+def test_a_directory_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    problem = found(diagnose(tmp_path / "file" / "run"), "output directory").problem
+    assert problem == f"{tmp_path / 'file'} is a file; choose a directory"
+
+
 def test_a_directory_that_cannot_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     assert (

@@ -130,8 +130,9 @@ def search(
 
     from .documents import winner_document
     from .progress import progress_of
-    from .run import Run
+    from .run import Run, check_holds_no_winner
 
+    check_holds_no_winner(output_dir)
     run = Run.from_options(locals())
     with progress_of(output) as listener:
         result = biotune_search(
@@ -436,8 +437,7 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             output.errors.print(
-                "stopped; every finished individual is kept. Go on with the same command:\n  "
-                + command_line(),
+                f"stopped; {_what_is_kept()}:\n  {command_line()}",
                 soft_wrap=True,
                 highlight=False,
                 markup=False,
@@ -451,6 +451,19 @@ def main() -> None:
     except Exception as error:
         # Whatever it was, it did not come from what the user typed; the way to the trace is named.
         _fail(error, FAILED)
+
+
+def _what_is_kept() -> str:
+    """What Ctrl-C leaves of the command that was typed."""
+    kept = "every finished individual is kept. Go on with the same command"
+    return {
+        "train": "nothing of the training is kept. The same command begins anew",
+        "tune": "every finished individual is kept, final trainings begin anew. Go on with the "
+        "same command",
+        "compare": "every finished training is kept. Go on with the same command",
+        "rank-backbones": "nothing is kept. The same command begins anew",
+        "push": "nothing has been uploaded. The same command begins anew",
+    }.get(command_line().split()[1], kept)
 
 
 def _fail(error: Exception, status: int) -> None:

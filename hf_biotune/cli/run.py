@@ -38,6 +38,7 @@ from hf_biotune.search.models import (
     text_classifier,
     text_limit,
 )
+from hf_biotune.search.output_directory import ADAPTER_NAME, check_search_directory
 from hf_biotune.search.sources import load_dataset_splits
 from hf_biotune.search.study import check_learning_rate
 from hf_biotune.search.team import check_is_no_team
@@ -82,6 +83,7 @@ class Run:
             logging.set_verbosity_error()
             optuna.logging.set_verbosity(optuna.logging.WARNING)
         search = _search_config(options)
+        check_search_directory(options["output_dir"])
         check_learning_rate(options["learning_rate"])
         check_trackers(options.get("report_to", "none"))
         task = task_of(options["model"])
@@ -250,6 +252,20 @@ def _search_config(options: Mapping[str, Any]) -> SearchConfig:
     if options["preset"] is Preset.paper:
         return SearchConfig.paper(**values)
     return SearchConfig(**values)
+
+
+def check_holds_no_winner(output_dir: Path) -> None:
+    """Check that a search alone leaves no winner of `tune` beside the configuration of its own.
+
+    Raises:
+        ConfigError: `tune` or `train` has written there.
+    """
+    if (output_dir / ADAPTER_NAME).is_dir():
+        raise ConfigError(
+            f"{str(output_dir)!r} holds what `hf-biotune tune` (or train) has made: the adapter of "
+            f"a winner, which need not be that of another search; go on with `hf-biotune tune`, or "
+            f"give another output directory"
+        )
 
 
 def print_diagnosis(console: Console, findings: Sequence[Finding]) -> None:

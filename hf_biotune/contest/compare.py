@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..exceptions import BioTuneError
-from ..search.workers import check_workers
+from ..search.workers import check_workers, interrupts_ignored, set_verbosity, verbosity_here
 from .arena import Arena
 from .outputs import write_outputs
 from .plan import DEFAULT_METHODS, DEFAULT_SEEDS, Plan, checked_methods
@@ -68,20 +68,23 @@ def compare(
     directory = Path(output_dir)
     helpers = [
         multiprocessing.get_context("spawn").Process(
-            target=_help, args=(plan, directory, workers), daemon=True
+            target=_help, args=(plan, directory, workers, verbosity_here()), daemon=True
         )
         for _ in range(workers - 1)
     ]
-    for helper in helpers:
-        helper.start()
     try:
+        # Ctrl-C is for this process, which ends the others.
+        with interrupts_ignored():
+            for helper in helpers:
+                helper.start()
         with shared_threads(workers):
             Worker(plan, directory, listener or ContestListener()).run()
         for helper in helpers:
             helper.join()
     finally:
         for helper in helpers:
-            helper.terminate()
+            if helper.is_alive():
+                helper.terminate()
     failed = [helper.exitcode for helper in helpers if helper.exitcode]
     if failed:
         raise BioTuneError(
@@ -93,7 +96,8 @@ def compare(
     return standings
 
 
-def _help(plan: Plan, directory: Path, n_workers: int) -> None:
+def _help(plan: Plan, directory: Path, n_workers: int, verbosity: tuple[int, int]) -> None:
     """What a further process does."""
+    set_verbosity(verbosity)
     with shared_threads(n_workers):
         Worker(plan, directory, ContestListener()).run()

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from ..exceptions import DataError, StudyMismatchError
 from ..search.identity import differences_of
+from ..search.output_directory import UNITS_NAME, check_directory
 
 TUNING = "tuning"
 IDENTITY_NAME = "comparison.json"
@@ -55,15 +56,19 @@ class Ledger:
 
     Args:
         directory: of the comparison; made if needed.
+
+    Raises:
+        ConfigError: it can't be made, or not written to.
     """
 
     def __init__(self, directory: str | Path) -> None:
+        check_directory(directory)
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def path(self, unit: Unit, suffix: str = ".json") -> Path:
         """Where a file of a unit is."""
-        folder = self.directory / "units" / f"split-{unit.split}" / unit.method
+        folder = self.directory / UNITS_NAME / f"split-{unit.split}" / unit.method
         return folder / f"{unit.stem}{suffix}"
 
     def is_done(self, unit: Unit) -> bool:
@@ -103,7 +108,13 @@ class Ledger:
             if not path.exists():
                 write_whole(path, json.dumps(wanted, indent=1))
                 return
-        if differences := differences_of(_read(path), wanted):
+        stored = _read(path)
+        if not isinstance(stored, Mapping) or "schema" not in stored:
+            raise StudyMismatchError(
+                f"{str(path)!r} is not of a comparison of methods: {str(self.directory)!r} is "
+                f"where a search has written; give another output directory"
+            )
+        if differences := differences_of(stored, wanted):
             raise StudyMismatchError(
                 f"{str(self.directory)!r} holds a comparison of something else; it differs in "
                 f"{'; '.join(differences)}. Give another output directory, or the same settings"

@@ -20,13 +20,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import optuna
 import torch
-from transformers.utils import logging as transformers_logging
 
 from ..exceptions import ConfigError
 from .listener import SearchListener
-from .workers import STOP_SECONDS, Work
+from .workers import STOP_SECONDS, Work, set_verbosity, verbosity_here
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +87,7 @@ class RayWorkers:
             options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
             task = ray.remote(max_retries=0, **options)(_take_part)
             work = ray.put(self._work)
-            verbosity = transformers_logging.get_verbosity(), optuna.logging.get_verbosity()
+            verbosity = verbosity_here()
             self._tasks = [
                 task.remote(work, resources.cpus, verbosity) for _ in range(self._number)
             ]
@@ -173,8 +171,7 @@ def _check_room(resources: _Resources, number: int, cluster: dict[str, float]) -
 def _take_part(work: Work, threads: int, verbosity: tuple[int, int]) -> None:
     """What a task runs."""
     torch.set_num_threads(threads)
-    transformers_logging.set_verbosity(verbosity[0])
-    optuna.logging.set_verbosity(verbosity[1])
+    set_verbosity(verbosity)
     engine = work.engine(SearchListener())
     with engine.open(work.storage, work.study_name):
         engine.work()

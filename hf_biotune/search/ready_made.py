@@ -141,6 +141,11 @@ def _renumbered(split: EncodedSplit, label_names: Sequence[str]) -> EncodedSplit
 
 def _check_classes(train: EncodedSplit, validation: EncodedSplit) -> None:
     """A number must mean the same class in both; the last ones may be missing in validation."""
+    if train.n_classes < 2:
+        raise DataError(
+            f"at least 2 classes are needed, but all training samples are of class "
+            f"{shortened(train.label_names)}; check the labels, or the level of the folders"
+        )
     names, others = train.label_names, validation.label_names
     if others != names[: len(others)]:
         raise DataError(

@@ -21,6 +21,7 @@ from .data import EncodedSplit
 from .leadership import check_can_be_sent, leading, told_to
 from .listener import SearchListener
 from .metrics import resolve_metric
+from .output_directory import check_search_directory
 from .ray_workers import PROCESSES, RAY, RayWorkers, check_backend
 from .ready_made import encode_for
 from .result import SearchResult
@@ -93,6 +94,8 @@ def biotune_search(
     search = search or SearchConfig()
     check_workers(workers)
     check_backend(backend)
+    if storage is None:
+        check_search_directory(args.output_dir)
     team = Team.of(args)
     _check_is_alone(team, workers, backend)
     work = Work(

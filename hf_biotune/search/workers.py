@@ -237,13 +237,13 @@ class Workers:
         ours, theirs = multiprocessing.Pipe()
         process = CONTEXT.Process(
             target=_take_part,
-            args=(self._work, theirs, threads, _verbosity()),
+            args=(self._work, theirs, threads, verbosity_here()),
             name=f"worker {index}",
             daemon=True,
         )
         with ExitStack() as stack:
             stack.enter_context(_environment(_device(self._work.args, index), threads))
-            stack.enter_context(_interrupts_ignored())
+            stack.enter_context(interrupts_ignored())
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -251,13 +251,12 @@ class Workers:
 
 def _take_part(work: Work, line: Connection, threads: int, verbosity: tuple[int, int]) -> None:
     """What a worker's process runs."""
-    # Interrupts of the terminal are for the first process, whose end ends all.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_stop_with, args=(line,), daemon=True).start()
-    torch.set_num_threads(threads)
-    transformers_logging.set_verbosity(verbosity[0])
-    optuna.logging.set_verbosity(verbosity[1])
     try:
+        # Interrupts of the terminal are for the first process, whose end ends all.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        threading.Thread(target=_stop_with, args=(line,), daemon=True).start()
+        torch.set_num_threads(threads)
+        set_verbosity(verbosity)
         engine = work.engine(SearchListener())
         with engine.open(work.storage, work.study_name):
             line.send(("begun", ""))
@@ -278,8 +277,15 @@ def _stop_with(line: Connection) -> None:
     _thread.interrupt_main(signal.SIGTERM)
 
 
-def _verbosity() -> tuple[int, int]:
+def verbosity_here() -> tuple[int, int]:
+    """How much libraries say in this process, for [`set_verbosity`] in another."""
     return transformers_logging.get_verbosity(), optuna.logging.get_verbosity()
+
+
+def set_verbosity(verbosity: tuple[int, int]) -> None:
+    """Have libraries say as much as in the process that [`verbosity_here`] was called in."""
+    transformers_logging.set_verbosity(verbosity[0])
+    optuna.logging.set_verbosity(verbosity[1])
 
 
 def _device(args: TrainingArguments, index: int) -> str | None:
@@ -312,7 +318,7 @@ def _environment(device: str | None, threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """A process that is started here does not hear Ctrl-C, not even while it imports torch."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -13,7 +13,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from hf_biotune import BioTuneEnsemble, BioTuneModel, __version__
+from hf_biotune import BioTuneConfig, BioTuneEnsemble, BioTuneModel, __version__
 from hf_biotune.cli import app
 from hf_biotune.search.storages import STUDY_NAME
 
@@ -59,6 +59,10 @@ def test_tune_does_the_whole_job(run, source, tmp_path):
     assert status == 0, errors
     for file in ("best_config.json", "study.journal", "history.csv", "report.html", "README.md"):
         assert (out / file).stat().st_size > 0
+    # A search alone would leave this winner's adapter beside the configuration of its own.
+    status, _, errors = run("search", *source, "--output-dir", out, *TINY)
+    assert status == 2
+    assert "holds what `hf-biotune tune` (or train) has made" in errors
     for picture in ("evolution", "individuals", "blocks", "comparison"):
         with Image.open(out / f"{picture}.png") as image:
             assert image.width > 400
@@ -102,6 +106,13 @@ def test_search_then_train_gives_an_adapter(run, source, tmp_path):
     assert status == 0, errors
     assert "winner" in output
     assert json.loads((tmp_path / "best_config.json").read_text())["base_learning_rate"] == 3e-4
+    report = json.loads((tmp_path / "report.json").read_text())
+    # There is no adapter yet, and nothing was compared.
+    assert 'read_config("best_config.json"))  # not trained yet' in report["python"]
+    facts = str(report["facts"])
+    assert "base learning rate" in facts
+    assert "compared methods" not in facts
+    assert "final trainings" not in facts
     # Warnings are errors here: another rate than that of the search would be one.
     status, output, errors = run(
         *("train", *source, "--adapter-config", tmp_path / "best_config.json"),
@@ -215,6 +226,28 @@ def test_a_mistake_is_one_clear_line_without_a_traceback(run, source, tmp_path, 
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("command", ["search", "tune", "train", "compare"])
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_directory_that_is_a_file_is_a_mistake(run, source, tmp_path, command, place):
+    (tmp_path / "file").write_text("mine")
+    more = []
+    if command == "train":
+        BioTuneConfig(lr_multipliers={"head": 1.0}).save_pretrained(tmp_path)
+        more = ["--adapter-config", tmp_path / "adapter_config.json"]
+    status, _, errors = run(command, *source, *more, "--output-dir", tmp_path / place)
+    assert status == 2
+    assert f"'{tmp_path / 'file'}' is a file; give another one" in errors
+
+
+def test_images_of_one_class_are_nothing_to_search_for(run, source, image_folder, tmp_path):
+    for split in ("train", "validation"):
+        shutil.copytree(image_folder / split / "digit1", tmp_path / "data" / split / "digit1")
+    command = ["search", *source[:3], tmp_path / "data", "--output-dir", tmp_path / "out", *TINY]
+    status, _, errors = run(*command)
+    assert status == 2
+    assert "at least 2 classes are needed" in errors
+
+
 def test_the_mode_of_batch_norm_may_be_left_to_evolution(run, source, tmp_path):
     command = ("search", *source, "--output-dir", tmp_path, *TINY, "--norm-statistics", "auto")
     status, _, errors = run(*command)
@@ -254,8 +287,23 @@ def test_an_interrupt_says_how_to_go_on(run, source, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_biotune.search.biotune_search", interrupt)
     status, _, errors = run("search", *source, "--output-dir", tmp_path, *TINY)
     assert status == 130
+    assert "every finished individual is kept. Go on" in errors
     assert "Go on with the same command:" in errors
     assert f"--output-dir {tmp_path}" in errors
+
+
+def test_an_interrupted_training_says_that_nothing_is_kept(run, source, tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    BioTuneConfig(lr_multipliers={"head": 1.0}).save_pretrained(tmp_path)
+    monkeypatch.setattr("hf_biotune.search.FineTuner.fit", interrupt)
+    status, _, errors = run(
+        *("train", *source, "--adapter-config", tmp_path / "adapter_config.json"),
+        *("--output-dir", tmp_path / "trained", "--cpu"),
+    )
+    assert status == 130
+    assert "stopped; nothing of the training is kept. The same command begins anew:" in errors
 
 
 def test_train_refuses_a_file_that_is_no_configuration(run, source, tmp_path):

@@ -25,6 +25,20 @@ def test_compare_writes_tables_and_joins_what_is_there(run, source, tmp_path):
     assert json.loads(output)["methods"][0]["name"] == "linear-probe"
 
 
+def test_a_comparison_and_a_search_keep_out_of_each_others_directories(run, source, tmp_path):
+    options = ["--methods", "linear-probe", "--seeds", "1", "--splits", "1", "--epochs", "1"]
+    (tmp_path / "searched").mkdir()
+    (tmp_path / "searched" / "comparison.json").write_text("[{}]")
+    status, _, errors = run("compare", *source, *options, "--output-dir", tmp_path / "searched")
+    assert status == 2
+    assert "is not of a comparison of methods" in errors
+    (tmp_path / "compared" / "units").mkdir(parents=True)
+    for command in ("search", "tune"):
+        status, _, errors = run(command, *source, "--output-dir", tmp_path / "compared")
+        assert status == 2
+        assert "holds a comparison of methods" in errors
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

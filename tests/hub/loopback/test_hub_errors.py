@@ -37,7 +37,7 @@ def test_a_name_that_is_no_repository_is_explained(hub, base):
 
 
 def test_a_repository_without_an_adapter_says_which_file_is_missing(hub, name, base, tmp_path):
-    (tmp_path / "report.html").write_text("")
+    (tmp_path / "best_config.json").write_text("")
     push_directory(tmp_path, name)
     with pytest.raises(CheckpointError, match=r"^adapter_config.json of .* has no such file"):
         pull(base, name)
@@ -163,6 +163,14 @@ def test_a_missing_branch_to_push_to_is_named(hub, name):
 def test_a_directory_with_nothing_to_push_is_refused_before_anything_is_asked(hub, name, tmp_path):
     (tmp_path / "secrets.env").write_text("PASSWORD=1")
     with pytest.raises(CheckpointError, match="nothing to upload; give the output directory"):
+        push_directory(tmp_path, name)
+    assert hub.requests == []
+
+
+def test_a_directory_of_something_else_is_refused_though_it_has_a_card(hub, name, tmp_path):
+    (tmp_path / "README.md").write_text("# My project")
+    (tmp_path / "comparison.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"none of report.json, best_config.json, adapter/"):
         push_directory(tmp_path, name)
     assert hub.requests == []
 
