@@ -110,7 +110,8 @@ class _EpochAverage:
         # are averages over everything.
         if (
             torch.compiler.is_compiling()
-            or getattr(module, "_is_replica", False)
+            # Asked of the module, an attribute that is not there costs as much as a small layer.
+            or "_is_replica" in module.__dict__
             or self._owner.is_suspended
             or module.momentum is None
             or not inputs
