@@ -416,7 +416,7 @@ def test_a_class_with_fewer_samples_than_folds_is_refused(search):
 def test_an_unwritable_output_directory_is_refused(search, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
-    with pytest.raises(ConfigError, match=r"output_dir .* can't be written to"):
+    with pytest.raises(ConfigError, match=r"output directory .* can't be made: .* is a file"):
         search(directory=blocked)
 
 
