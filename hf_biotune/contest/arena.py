@@ -285,9 +285,9 @@ def _with_features(
         selected = dataset.select_columns(list(inputs)).flatten_indices(keep_in_memory=True)
         if selected.features != inputs:
             selected = selected.cast(Features(inputs), keep_in_memory=True)
+    except DataError:
+        raise
     except (ValueError, TypeError, NotImplementedError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(
             f"{part} can't be mixed with train, since its inputs differ: {error}; give both the "
             f"same columns: {', '.join(map(repr, inputs))}"

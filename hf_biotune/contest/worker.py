@@ -19,6 +19,7 @@ from ..search.execution import Execution
 from ..search.identity import fingerprint_of_model
 from ..search.listener import SearchListener
 from ..search.models import IMAGE_TASK
+from ..search.output_directory import UNITS_NAME
 from ..search.search_config import SearchConfig
 from .arena import LoadedArena
 from .clock import Clock, KeptAttempts
@@ -213,7 +214,7 @@ class Worker:
 
     def _check_same(self, split: int, name: str, what: str, fingerprint: str) -> None:
         """Raise unless all units of a split are of what the file of that name says."""
-        path = self._ledger.directory / "units" / f"split-{split}" / name
+        path = self._ledger.directory / UNITS_NAME / f"split-{split}" / name
         if not path.exists():
             write_whole(path, fingerprint)
         if (stored := path.read_text(encoding="utf-8").strip()) != fingerprint:

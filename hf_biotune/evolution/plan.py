@@ -83,6 +83,17 @@ def stored_plan(trial: Trial | FrozenTrial) -> Plan | None:
     return None if data is None else Plan.from_dict(data)
 
 
+def given_genes(trial: FrozenTrial, gene_names: Sequence[str]) -> dict[str, Any]:
+    """The genes that a user gave an enqueued trial, by the name of the parameter.
+
+    Args:
+        trial: that is being planned.
+        gene_names: of all genes, see [`parameter_names`].
+    """
+    given = trial.system_attrs.get("fixed_params", {})
+    return {name: given[name] for name in gene_names if name in given}
+
+
 def parameter_names(block_names: Sequence[str], extra_genes: Sequence[str] = ()) -> list[str]:
     """The names of a trial's parameters, in the order of the genes."""
     return [

@@ -131,8 +131,7 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
         roster = Roster(trials, self.scheme, self.max_attempts)
         generation = roster.generation()
-        given = trial.system_attrs.get("fixed_params", {})
-        enqueued = not given.keys().isdisjoint(self._gene_names)
+        enqueued = bool(plans.given_genes(trial, self._gene_names))
         # Those that the first trials are to have are not a user's own.
         reserved = len(self._first) if enqueued and generation == 0 else 0
         slot = roster.claim(generation, trial.number, first=reserved)
@@ -171,8 +170,8 @@ class PlannedSampler(BaseSampler):  # type: ignore[misc]  # optuna is not follow
         for name, distribution in plans.search_space(self.block_names, self.extra_genes).items():
             if name not in genes:
                 genes[name] = sampler.sample_independent(study, trial, name, distribution)
-        given = trial.system_attrs.get("fixed_params", {})
-        return tuple(float(given.get(name, genes[name])) for name in self._gene_names)
+        genes |= plans.given_genes(trial, self._gene_names)
+        return tuple(float(genes[name]) for name in self._gene_names)
 
     def _sampler(self, *place: int) -> BaseSampler:
         if isinstance(self._make, BaseSampler):

@@ -274,8 +274,8 @@ class BioTuneSampler(BaseGASampler):  # type: ignore[misc]  # optuna is not foll
 
     def _plan(self, study: Study, trial: FrozenTrial) -> Plan:
         roster = self._roster(_all_trials(study))
-        given = trial.system_attrs.get("fixed_params", {})
-        enqueued = not given.keys().isdisjoint(self._gene_names)
+        given = plans.given_genes(trial, self._gene_names)
+        enqueued = bool(given)
         index = roster.generation()
         reserved = self.scheme.first_offspring if index > 0 else len(self._nursery.first)
         slot = roster.claim(
